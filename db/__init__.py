@@ -1,0 +1,1 @@
+"""Everything that outlives a process: models, guarded transitions, artifacts, views."""

@@ -1,0 +1,160 @@
+"""What a run should compute: profiles, overrides, validation, and one-line errors for people."""
+
+import difflib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from early_exit.vocabulary import THRESHOLDS
+from orchestrator.errors import UsageError
+from tasks.params import Architecture, Levels, Measurement, Threads, Training
+
+PROFILES = ("demo", "photos", "paper")
+PLANS = ("full-paper",)
+
+
+class Drawing(BaseModel):
+    """The built-in dataset: how many pictures of how many pixels, from which seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: int = Field(default=2000, ge=100, le=1_000_000)
+    size: int = Field(default=70, ge=24, le=1024)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Spec(BaseModel):
+    """One run's parameters, validated and frozen; sizes in pixels, σ in pixels or grey levels of 0–255."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: Literal["full-paper"] = "full-paper"
+    profile: str
+    seed: int = Field(ge=0, lt=2**32)
+    split_seed: int = Field(ge=0, lt=2**32)
+    device: Literal["cpu", "cuda"]
+    hardware: str
+    """CPU or GPU model that latencies are measured on; settled at submit where it is empty."""
+    weights: str | None = None
+    """SHA-256 of the pretrained backbone; settled at submit from ``--weights``."""
+    image_size: int = Field(ge=32, le=1024)
+    spectrum_size: int = Field(ge=32, le=1024)
+    shard_size: int = Field(ge=1, le=100_000)
+    views: int = Field(ge=2, le=1000)
+    p_tar: float
+    payload: Literal["json", "float32"]
+    levels: Levels
+    architecture: Architecture
+    backbone: Training
+    classifier: Training
+    expert: Training
+    training: Threads
+    measurement: Measurement
+    drawn: Drawing
+
+    @field_validator("p_tar")
+    @classmethod
+    def _one_of_the_thresholds(cls, value: float) -> float:
+        if value not in THRESHOLDS:
+            raise ValueError("must be one of the 101 thresholds 0.00, 0.01 … 1.00")
+        return value
+
+    @field_validator("views")
+    @classmethod
+    def _halves(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even: half of the views are distorted")
+        return value
+
+    @field_validator("classifier", "expert")
+    @classmethod
+    def _trained(cls, value: Training) -> Training:
+        if value.epochs < 1:
+            raise ValueError("epochs must be 1 or more")
+        return value
+
+
+def resolve(profile: str, settings: list[str], config: Path | None = None) -> Spec:
+    """The spec of ``profile`` with a TOML file's fields and then ``a.b=c`` settings laid over it.
+
+    Raises ``UsageError`` that names the field, the reason and, for an unknown name, the nearest one.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"unknown profile '{profile}'.{nearest(profile, PROFILES)}")
+    text = resources.files("orchestrator").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
+    fields = tomllib.loads(text) | {"profile": profile}
+    if config is not None:
+        _overlay(fields, _read_toml(config))
+    for setting in settings:
+        _overlay(fields, _parse_setting(setting))
+    try:
+        return Spec.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from None
+
+
+def nearest(name: str, names: Any) -> str:
+    """A sentence that proposes the nearest of ``names``, or lists them all."""
+    known = list(names)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known)}."
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN; what keys and identities are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise UsageError(f"config '{path}': larger than 1 MB. A spec is a short TOML file.")
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"config '{path}': {error.strerror}. Name a readable TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"config '{path}': not TOML: {error}.") from None
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    name, equals, text = setting.partition("=")
+    if not equals or not all(part.isidentifier() for part in name.strip().split(".")):
+        raise UsageError(f"--set '{setting}': expected FIELD=VALUE, as in --set p_tar=0.9.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]  # a dict after at least one round
+
+
+def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
+    for name, value in over.items():
+        if isinstance(value, dict) and isinstance(fields.get(name), dict):
+            _overlay(fields[name], value)
+        else:
+            fields[name] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where = ".".join(path)
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown field '{where}'.{nearest(path[-1], _fields_beside(path))}"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    return f"field '{where}': {reason[0].lower()}{reason[1:]}{given}."
+
+
+def _fields_beside(path: list[str]) -> list[str]:
+    owner: Any = Spec
+    for part in path[:-1]:
+        owner = owner.model_fields[part].annotation
+    if hasattr(owner, "model_fields"):
+        return list(owner.model_fields)
+    return list(owner.__dataclass_fields__)

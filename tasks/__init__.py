@@ -1,0 +1,1 @@
+"""The Celery app and the message contract between producer and workers."""

@@ -1,0 +1,362 @@
+"""One frozen dataclass per stage: what a job is computed from, besides its inputs.
+
+The sections of a spec are the nested dataclasses here, so that a parameter is declared once on this side
+and once in the pure function that it reaches under the same name. Standard library only: planning loads
+neither torch nor cv2. Every field of a stage's dataclass enters the job's key.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE
+
+FORBID_EXTRA = {"extra": "forbid"}
+"""Read by pydantic: a field that a section does not have is an error."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+# ---- sections of a spec -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The σ of each distortion kind that test images are evaluated at (spec §3)."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+    gaussian_blur: tuple[int, ...] = (1, 2, 3, 4, 5)
+    gaussian_noise: tuple[int, ...] = (5, 10, 20, 30, 40)
+
+    def __post_init__(self) -> None:
+        for kind in (GAUSSIAN_BLUR, GAUSSIAN_NOISE):
+            levels = self.of(kind)
+            _require(len(levels) > 0, f"{kind} needs one level at least")
+            _require(len(set(levels)) == len(levels), f"{kind} has a level twice")
+            _require(all(1 <= level <= 255 for level in levels), f"{kind} levels are σ from 1 to 255")
+
+    def of(self, kind: str) -> tuple[int, ...]:
+        """Levels of ``kind``; pristine has the one level 0."""
+        return {
+            GAUSSIAN_BLUR: self.gaussian_blur,
+            GAUSSIAN_NOISE: self.gaussian_noise,
+            PRISTINE: (0,),
+        }[kind]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """MobileNetV2's width multiplier and the stride of its stem (1 for small drawn pictures)."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+    width: float = 1.0
+    stem_stride: int = 2
+
+    def __post_init__(self) -> None:
+        _require(0.1 <= self.width <= 2.0, "width must be between 0.1 and 2")
+        _require(self.stem_stride in (1, 2), "stem_stride must be 1 or 2")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one network is trained; ``epochs=0`` in the backbone's section keeps the given weights frozen."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.epochs <= 10_000, "epochs must be between 0 and 10000")
+        _require(1 <= self.batch_size <= 4096, "batch_size must be between 1 and 4096")
+        _require(0 < self.learning_rate < 1e7, "learning_rate must be above 0 and finite")
+        _require(0 <= self.weight_decay < 1e3, "weight_decay must be 0 or above")
+        _require(
+            self.schedule in ("one_cycle", "cosine", "constant"), "schedule is one_cycle, cosine or constant"
+        )
+        _require(self.patience >= 1, "patience must be 1 or above")
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Threads of the two long trainings: one thread and two give different weights, so it is a parameter."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.threads <= 256, "threads must be between 1 and 256")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Repetitions of the latency measurement at batch 1."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+    warm_ups: int = 50
+    repeats: int = 200
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.warm_ups <= 100_000, "warm_ups must be between 0 and 100000")
+        _require(1 <= self.repeats <= 100_000, "repeats must be between 1 and 100000")
+
+
+# ---- stages -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageParams:
+    """What all stages declare: name, version (bumped when output changes), what their key must hold."""
+
+    stage: ClassVar[str]
+    version: ClassVar[int]
+    libraries: ClassVar[tuple[str, ...]]
+    """Distributions whose major.minor release is part of the key."""
+    writes_rows: ClassVar[bool]
+    """Whether the stage is a result that users query, so that it is always wanted."""
+    deadline_seconds: ClassVar[int]
+    """One attempt may take this long before it is killed."""
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that follows from stage and device."""
+        return "gpu" if getattr(self, "device", "cpu") == "cuda" else "cpu"
+
+
+@dataclass(frozen=True)
+class Prepare(StageParams):
+    """Decode, resize and crop images ``start`` to ``stop`` of a split."""
+
+    stage = "prepare"
+    version = 1
+    libraries = ("numpy", "pillow")
+    writes_rows = False
+    deadline_seconds = 1800
+
+    dataset: str
+    """Digest of the dataset."""
+    split: str
+    start: int
+    stop: int
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Distort(StageParams):
+    """Distort prepared test pictures at one level."""
+
+    stage = "distort"
+    version = 1
+    libraries = ("numpy", "opencv")
+    writes_rows = False
+    deadline_seconds = 1800
+
+    kind: str
+    level: int
+    seed: int | None
+    """None where no random number is drawn, here and below."""
+
+
+@dataclass(frozen=True)
+class Spectra(StageParams):
+    """Fourier spectra of pictures, after distorting each at a level drawn from ``levels``.
+
+    Test pictures arrive distorted: their ``kind`` is pristine here, and nothing is added.
+    """
+
+    stage = "spectra"
+    version = 1
+    libraries = ("numpy", "opencv", "pillow")
+    writes_rows = False
+    deadline_seconds = 1800
+
+    split: str
+    kind: str
+    levels: tuple[int, ...]
+    spectrum_size: int
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class TrainClassifier(StageParams):
+    """Train the distortion classifier on spectra of train, select on validation."""
+
+    stage = "train-classifier"
+    version = 1
+    libraries = ("numpy", "torch")
+    writes_rows = True
+    deadline_seconds = 24 * 3600
+
+    spectrum_size: int
+    training: Training
+    seed: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Classify(StageParams):
+    """Say the distortion kind of test pictures from their spectra."""
+
+    stage = "classify"
+    version = 1
+    libraries = ("numpy", "torch")
+    writes_rows = True
+    deadline_seconds = 1800
+
+    kind: str
+    level: int
+    spectrum_size: int
+
+
+@dataclass(frozen=True)
+class TrainBackbone(StageParams):
+    """Train the shared backbone on pristine pictures, or take the given weights as they are."""
+
+    stage = "train-backbone"
+    version = 1
+    libraries = ("numpy", "torch", "torchvision")
+    writes_rows = True
+    deadline_seconds = 7 * 24 * 3600
+
+    classes: int
+    architecture: Architecture
+    weights: str | None
+    """SHA-256 of the weights' file, None to start from random ones."""
+    training: Training
+    seed: int | None
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Features(StageParams):
+    """Pooled vectors of the four exits: the backbone runs once per image, distortion and view.
+
+    ``share`` of the images, drawn per image, is distorted at a level drawn from ``levels``; training views
+    are augmented afterwards. Test pictures arrive distorted (``kind`` pristine, ``share`` 0).
+    """
+
+    stage = "features"
+    version = 1
+    libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
+    writes_rows = False
+    deadline_seconds = 3 * 3600
+
+    split: str
+    kind: str
+    levels: tuple[int, ...]
+    share: float
+    view: int
+    augmented: bool
+    architecture: Architecture
+    seed: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class TrainExpert(StageParams):
+    """Train the four heads of one expert on cached vectors and fit their temperatures."""
+
+    stage = "train-expert"
+    version = 1
+    libraries = ("numpy", "torch")
+    writes_rows = True
+    deadline_seconds = 6 * 3600
+
+    expert: str
+    classes: int
+    training: Training
+    seed: int
+
+
+@dataclass(frozen=True)
+class Predict(StageParams):
+    """Confidence and class of one expert at each exit for one test shard, kind and level."""
+
+    stage = "predict"
+    version = 1
+    libraries = ("numpy", "torch")
+    writes_rows = True
+    deadline_seconds = 1800
+
+    expert: str
+    kind: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Sweep(StageParams):
+    """Count exits and correct answers of one policy at all 101 thresholds."""
+
+    stage = "sweep"
+    version = 1
+    libraries = ("numpy",)
+    writes_rows = True
+    deadline_seconds = 1800
+
+    policy: str
+    kind: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Measure(StageParams):
+    """Time the parts of an inference, alone on its device."""
+
+    stage = "measure"
+    version = 1
+    libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
+    writes_rows = True
+    deadline_seconds = 3600
+
+    architecture: Architecture
+    classes: int
+    spectrum_size: int
+    measurement: Measurement
+    device: str
+    hardware: str
+    """CPU or GPU model: times of one machine say nothing of another."""
+
+
+@dataclass(frozen=True)
+class Latency(StageParams):
+    """End-to-end latency of one policy over one network profile at the headline threshold."""
+
+    stage = "latency"
+    version = 1
+    libraries = ("numpy",)
+    writes_rows = True
+    deadline_seconds = 1800
+
+    policy: str
+    profile: str
+    kind: str
+    level: int
+    p_tar: float
+    payload: str
+
+
+STAGES: dict[str, type[StageParams]] = {
+    params.stage: params
+    for params in (
+        Prepare,
+        Distort,
+        Spectra,
+        TrainClassifier,
+        Classify,
+        TrainBackbone,
+        Features,
+        TrainExpert,
+        Predict,
+        Sweep,
+        Measure,
+        Latency,
+    )
+}
+"""Every stage by name, in the order of the graph; the Celery task has the same name."""

@@ -1,0 +1,1 @@
+"""The consumer: what `celery -A workers.app` loads."""
