@@ -1,0 +1,165 @@
+"""MobileNetV2 cut into four stages, and the four heads that answer after them (spec §5)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import MobileNetV2
+
+from early_exit.determinism import set_deterministic
+from early_exit.weights import WeightsError, check_weights
+
+STAGE_BLOCKS = ((0, 4), (4, 11), (11, 16), (16, 19))
+"""Blocks of each stage, half open: branches stand after blocks 3, 10 and 15, at a quarter, a half and
+three quarters of the cost at 300×300. Fixed, because other input sizes would move them (spec §5)."""
+
+DROPOUT = 0.2
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """MobileNetV2 with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px."""
+
+    width: float
+    stem_stride: int
+
+
+class Backbone(nn.Module):
+    """The shared feature extractor: 19 blocks in four stages, each ending in one pooled vector.
+
+    The state dict has torchvision's names, ``features.*``.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.features = MobileNetV2(width_mult=architecture.width).features
+        stride = architecture.stem_stride
+        self.features[0][0].stride = (stride, stride)
+        last = (self.features[end - 1] for _, end in STAGE_BLOCKS)
+        channels = [block.out_channels for block in last]
+        self.pooled_sizes = (4 * channels[0], 4 * channels[1], 4 * channels[2], channels[3])
+        """Length of each exit's vector: 96, 256, 640 and 1,280 at width 1."""
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """Feature map (N, C, h, w) after stage 1…4 of the map after the stage before it."""
+        first, end = STAGE_BLOCKS[number - 1]
+        for block in range(first, end):
+            x = self.features[block](x)
+        return x
+
+    def pool(self, number: int, x: Tensor) -> Tensor:
+        """The vector (N, D) that exit 1…4 sees of its stage's feature map."""
+        return x.mean(dim=(2, 3)) if number == 4 else pool_quarters(x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised pictures (N, 3, H, W) to the four exits' vectors (N, D_k)."""
+        vectors = []
+        for number in (1, 2, 3, 4):
+            x = self.stage(number, x)
+            vectors.append(self.pool(number, x))
+        return vectors[0], vectors[1], vectors[2], vectors[3]
+
+
+def pool_quarters(x: Tensor) -> Tensor:
+    """Mean of each quarter of a map (N, C, h, w), as adaptive pooling to 2×2 does, flat: (N, 4·C).
+
+    The quarters of an odd side share its middle row. Written out because torch has no deterministic
+    gradient of adaptive pooling on CUDA.
+    """
+    height, width = x.shape[2], x.shape[3]
+    rows = (slice(0, (height + 1) // 2), slice(height // 2, height))
+    columns = (slice(0, (width + 1) // 2), slice(width // 2, width))
+    means = [x[:, :, row, column].mean(dim=(2, 3)) for row in rows for column in columns]
+    return torch.stack(means, dim=2).flatten(1)
+
+
+class Heads(nn.Module):
+    """An expert's four linear layers: three branches and the final one, which has dropout before it."""
+
+    def __init__(self, sizes: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.exits = nn.ModuleList(nn.Linear(size, classes) for size in sizes)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The four vectors (N, D_k) to logits (N, 4, classes)."""
+        *branches, final = vectors
+        inputs = [*branches, self.dropout(final)]
+        return torch.stack([exit_(x) for exit_, x in zip(self.exits, inputs, strict=True)], dim=1)
+
+
+def load_weights(tensors: Mapping[str, np.ndarray], architecture: Architecture) -> Backbone:
+    """Backbone with these weights, in eval mode; ``WeightsError`` names the first tensor that is wrong."""
+    check_weights(tensors, architecture.width)
+    backbone = Backbone(architecture)
+    backbone.load_state_dict(to_tensors(tensors))
+    return backbone.eval()
+
+
+def load_heads(tensors: Mapping[str, np.ndarray]) -> Heads:
+    """Heads with these weights, in eval mode; sizes and classes are those of the weights.
+
+    Raises ``WeightsError`` when they are not four finite linear layers of one class count.
+    """
+    names = [f"exits.{k}.{part}" for k in range(4) for part in ("weight", "bias")]
+    if sorted(tensors) != sorted(names):
+        raise WeightsError(f"heads: tensors are {', '.join(sorted(tensors))}, not {', '.join(names)}")
+    sizes = [tensors[f"exits.{k}.weight"].shape[-1] for k in range(4)]
+    heads = Heads(sizes, classes=len(tensors["exits.0.bias"]))
+    for name, parameter in heads.state_dict().items():
+        if tensors[name].shape != tuple(parameter.shape):
+            raise WeightsError(f"heads: {name!r} is {tensors[name].shape}, not {tuple(parameter.shape)}")
+        if not np.isfinite(tensors[name]).all():
+            raise WeightsError(f"heads: {name!r} holds a value that is not finite")
+    heads.load_state_dict(to_tensors(tensors))
+    return heads.eval()
+
+
+def predict_logits(heads: Heads, vectors: Sequence[np.ndarray], threads: int = 1) -> np.ndarray:
+    """Logits float32 (N, 4, classes) of four float32 arrays (N, D_k); on the CPU.
+
+    One image at a time: a matrix product's bits depend on its number of rows, a shard's must not.
+    """
+    set_deterministic(threads)
+    heads.eval()
+    tensors = [torch.tensor(vector) for vector in vectors]
+    with torch.inference_mode():
+        rows = [heads([x[i : i + 1] for x in tensors]) for i in range(len(tensors[0]))]
+    classes = heads.exits[0].out_features
+    return torch.cat([*rows, torch.empty(0, 4, classes)]).numpy()  # type: ignore[call-overload]
+
+
+def fold_batchnorm(backbone: Backbone) -> Backbone:
+    """A copy for inference, about twice as fast: BatchNorm folded into the convolutions, channels last.
+
+    Same vectors up to float32 rounding. Its state dict has other names: save the original.
+    """
+    folded = copy.deepcopy(backbone).eval()
+    for module in folded.modules():
+        if isinstance(module, nn.Sequential):
+            _fold_pairs(module)
+    return folded.to(memory_format=torch.channels_last)
+
+
+def _fold_pairs(sequential: nn.Sequential) -> None:
+    for (name, layer), (following, batch_norm) in pairwise(list(sequential.named_children())):
+        if isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d):
+            setattr(sequential, name, fuse_conv_bn_eval(layer, batch_norm))
+            setattr(sequential, following, nn.Identity())
+
+
+def to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Fresh torch copies: memory mapped or sliced arrays may be unaligned, which changes speed and bits."""
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def to_arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    """A module's state dict as numpy copies on the CPU."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}

@@ -1,0 +1,224 @@
+"""Backbone weights as plain arrays: what MobileNetV2 needs, reading, checking, torchvision's download.
+
+No torch here, so that a submit can refuse a bad file in milliseconds. The one exception runs in a
+subprocess of its own: converting torchvision's pickled ImageNet download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
+"""torchvision's MobileNet_V2_Weights.IMAGENET1K_V1, what a 2021 paper got from torchvision."""
+
+IMAGENET_SHA256 = "b0353104"
+"""How the SHA-256 of that file starts: torchvision's file names carry eight digits of it."""
+
+MAX_FILE_BYTES = 256 * 2**20
+MAX_HEADER_BYTES = 2**20  # MobileNetV2's 312 entries take 37 kB
+
+SETTINGS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""MobileNetV2's rows: expansion, channels, blocks, stride of the first."""
+
+
+class WeightsError(ValueError):
+    """These are not weights of this backbone."""
+
+
+def expected_shapes(width: float) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of ``features.*`` in torchvision's MobileNetV2 of this width.
+
+    312 entries for every width. ``num_batches_tracked`` are int64 scalars, all others float32.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def convolution(name: str, batch_norm: str, shape: tuple[int, int, int, int]) -> None:
+        shapes[f"features.{name}.weight"] = shape
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"features.{batch_norm}.{part}"] = shape[:1]
+        shapes[f"features.{batch_norm}.num_batches_tracked"] = ()
+
+    channels = _channels(32, width)
+    convolution("0.0", "0.1", (channels, 3, 3, 3))
+    block = 1
+    for expansion, out, blocks, _stride in SETTINGS:
+        for _ in range(blocks):
+            hidden, part = channels * expansion, 0
+            if expansion != 1:
+                convolution(f"{block}.conv.0.0", f"{block}.conv.0.1", (hidden, channels, 1, 1))
+                part = 1
+            convolution(f"{block}.conv.{part}.0", f"{block}.conv.{part}.1", (hidden, 1, 3, 3))
+            channels = _channels(out, width)
+            convolution(f"{block}.conv.{part + 1}", f"{block}.conv.{part + 2}", (channels, hidden, 1, 1))
+            block += 1
+    convolution("18.0", "18.1", (_channels(1280, max(1.0, width)), channels, 1, 1))
+    return shapes
+
+
+def _channels(channels: int, width: float) -> int:
+    """Channels × width, rounded to a multiple of 8 as MobileNetV2 rounds: never down by over 10 %."""
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def check_weights(tensors: Mapping[str, np.ndarray], width: float) -> None:
+    """Refuse tensors that are not exactly a MobileNetV2 ``features.*`` of this width.
+
+    Raises ``WeightsError`` naming the first tensor that is missing, unexpected, of another shape or
+    dtype, or not finite (a running variance must not be negative either).
+    """
+    expected = expected_shapes(width)
+    for name in expected:
+        if name not in tensors:
+            raise WeightsError(
+                f"weights: tensor {name!r} is missing; MobileNetV2's features.* has 312 tensors"
+            )
+    for name in tensors:
+        if name not in expected:
+            raise WeightsError(f"weights: unexpected tensor {name!r}; give MobileNetV2's features.* only")
+    for name, shape in expected.items():
+        _check_tensor(name, tensors[name], shape, width)
+
+
+def _check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], width: float) -> None:
+    dtype = "int64" if name.endswith("num_batches_tracked") else "float32"
+    if tensor.shape != shape:
+        raise WeightsError(f"weights: {name!r} is {tensor.shape}, but width {width:g} has {shape}")
+    if tensor.dtype != dtype:
+        raise WeightsError(f"weights: {name!r} is {tensor.dtype}, not {dtype}")
+    if not np.isfinite(tensor).all():
+        raise WeightsError(f"weights: {name!r} holds a value that is not finite")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise WeightsError(f"weights: {name!r} holds a negative variance")
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """Tensors of a safetensors file, by name; ``check_weights`` says whether they fit a width.
+
+    Raises ``WeightsError`` for a file that is missing, not regular, empty, too large, not safetensors
+    (a pickled ``.pt`` and an HTML page are named as such), or without ``features.*`` tensors.
+    """
+    return parse_weights(_read_regular(path), str(path))
+
+
+def parse_weights(data: bytes, name: str) -> dict[str, np.ndarray]:
+    """As ``read_weights``, of the file's bytes; ``name`` is for the message."""
+    _check_header(data, name)
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise WeightsError(f"weights {name!r}: not a readable safetensors file: {error}") from None
+    if not any(key.startswith("features.") for key in tensors):
+        raise WeightsError(
+            f"weights {name!r}: no tensor is named features.*; give a torchvision MobileNetV2's features.*"
+        )
+    return tensors
+
+
+def _read_regular(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not block
+    except OSError as error:
+        raise WeightsError(f"weights '{path}': {error.strerror}") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"weights '{path}': not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise WeightsError(f"weights '{path}': {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
+        return file.read(MAX_FILE_BYTES)
+
+
+def _check_header(data: bytes, name: str) -> None:
+    """Say what the bytes are when they are no safetensors file; bound its header before parsing."""
+    convert = "save the state dict's features.* with safetensors.torch.save_file"
+    if not data:
+        raise WeightsError(f"weights {name!r}: the file is empty")
+    if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
+        raise WeightsError(f"weights {name!r}: a pickled torch file, which could run code; {convert}")
+    if data[:512].lstrip()[:1] == b"<":
+        raise WeightsError(f"weights {name!r}: an HTML or XML page, not weights; download the file itself")
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise WeightsError(f"weights {name!r}: not a safetensors file, or cut short; {convert}")
+    if length > MAX_HEADER_BYTES:
+        raise WeightsError(
+            f"weights {name!r}: a header of {length:,} bytes; the limit is {MAX_HEADER_BYTES:,}"
+        )
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise WeightsError(f"weights {name!r}: not a safetensors file; {convert}")
+
+
+def imagenet_weights(url: str = IMAGENET_URL, sha256: str = IMAGENET_SHA256) -> dict[str, np.ndarray]:
+    """Download torchvision's MobileNetV2 and return its ``features.*``, checked for width 1.
+
+    The file must have a SHA-256 that starts with ``sha256``. It is a pickle, so a short subprocess
+    opens it, with ``weights_only=True``. Raises ``WeightsError``: unreachable, other bytes, unreadable.
+    """
+    with tempfile.TemporaryDirectory(prefix="imagenet-") as folder:
+        pickled, converted = Path(folder, "weights.pth"), Path(folder, "weights.safetensors")
+        pickled.write_bytes(_download(url, sha256))
+        command = [sys.executable, "-I", __file__, str(pickled), str(converted)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise WeightsError(f"weights {url!r}: cannot be converted: {reason}")
+        tensors = read_weights(converted)
+    check_weights(tensors, width=1.0)
+    return tensors
+
+
+def _download(url: str, sha256: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            data: bytes = reply.read(MAX_FILE_BYTES)
+    except (urllib.error.URLError, OSError) as error:
+        raise WeightsError(
+            f"weights {url!r}: cannot be downloaded: {error}. Download them elsewhere and give the file"
+        ) from None
+    digest = hashlib.sha256(data).hexdigest()
+    if not digest.startswith(sha256):
+        raise WeightsError(
+            f"weights {url!r}: SHA-256 {digest} does not start with {sha256}; other bytes came"
+        )
+    return data
+
+
+def _convert(pickled: Path, converted: Path) -> None:
+    """Write the ``features.*`` of a pickled state dict as safetensors; runs in its own process only."""
+    import torch  # here, so that importing this module stays light
+
+    tensors = torch.load(pickled, map_location="cpu", weights_only=True)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith("features.")}
+    safetensors.numpy.save_file(arrays, converted)
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]), Path(sys.argv[2]))
