@@ -1,0 +1,48 @@
+"""The pooled vectors of the four exits: all that heads need of a picture, computed once (spec §5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from early_exit.determinism import set_deterministic
+from early_exit.network import Backbone
+
+MEAN = (0.457342265910642, 0.4387686270106377, 0.4073427106250871)
+STD = (0.26753769276329037, 0.2638145880487105, 0.2776826934044154)
+"""Of Caltech-256 in RGB, values in [0, 1] (spec §2)."""
+
+CUDA_BATCH = 64
+
+
+def normalise(pictures: np.ndarray) -> Tensor:
+    """uint8 RGB pictures (N, H, W, 3) to a float32 tensor (N, 3, H, W): ([0, 1] − mean) / std per channel.
+
+    The memory stays channels last, as convolutions on a CPU like it.
+    """
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    scaled = torch.tensor(pictures).to(torch.float32).div_(255.0)
+    return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def extract(
+    backbone: Backbone, pictures: np.ndarray, device: str = "cpu", threads: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors of the four exits, float32 (N, D_k), of uint8 pictures (N, H, W, 3).
+
+    ``backbone`` is one from ``fold_batchnorm``; it is moved to ``device``. A CPU takes one picture at a
+    time: the fastest way there, and the bits do not depend on how images are grouped. CUDA takes batches.
+    """
+    set_deterministic(threads)
+    backbone = backbone.to(device).eval()
+    batch = 1 if device == "cpu" else CUDA_BATCH
+    columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch):
+            vectors = backbone(normalise(pictures[start : start + batch]).to(device))
+            for column, vector in zip(columns, vectors, strict=True):
+                column.append(vector.cpu().numpy())
+    empty = [np.empty((0, size), np.float32) for size in backbone.pooled_sizes]
+    first, second, third, final = (np.concatenate([e, *c]) for e, c in zip(empty, columns, strict=True))
+    return first, second, third, final
