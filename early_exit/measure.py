@@ -1,0 +1,125 @@
+"""How long each part of one inference takes, at batch 1, and what an offloaded image sends (spec §11)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from early_exit.classifier import DistortionNet
+from early_exit.determinism import set_deterministic
+from early_exit.features import normalise
+from early_exit.network import Backbone, Heads
+from early_exit.spectrum import spectrum
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Median seconds of each part, and the bytes of the feature map after stage 3 in both encodings."""
+
+    classifier: float  # spectrum and forward pass
+    stage_1: float  # normalisation, the stage, its branch's head and softmax
+    stage_2: float
+    stage_3: float
+    cloud: float  # stage 4, final head and softmax
+    encode_json: float
+    decode_json: float
+    encode_float32: float
+    decode_float32: float
+    json_bytes: int
+    float32_bytes: int
+
+
+def measure(
+    backbone: Backbone,
+    heads: Heads,
+    classifier: DistortionNet,
+    pictures: np.ndarray,
+    spectrum_size: int,
+    device: str = "cpu",
+    threads: int = 1,
+    warm_ups: int = 50,
+    repeats: int = 200,
+) -> StageTimes:
+    """Time inferences of single uint8 pictures, of (N, H, W, 3) in turn, on ``device``.
+
+    ``backbone`` is one from ``fold_batchnorm``: the code that ``features`` runs. The classifier runs on
+    the CPU, as it does for the results.
+    """
+    set_deterministic(threads)
+    backbone, heads, classifier = backbone.to(device).eval(), heads.to(device).eval(), classifier.eval()
+    samples: dict[str, list[float]] = {}
+    payloads: list[tuple[int, int]] = []
+    with torch.inference_mode():
+        for repeat in range(warm_ups + repeats):
+            picture, watch = pictures[repeat % len(pictures)], _Watch(device)
+            watch.time("classifier", partial(_classify, classifier, picture, spectrum_size))
+            sizes = _infer(watch, backbone, heads, picture)
+            if repeat >= warm_ups:
+                payloads.append(sizes)
+                for name, seconds in watch.seconds.items():
+                    samples.setdefault(name, []).append(seconds)
+    medians = {name: median(values) for name, values in samples.items()}
+    json_bytes, float32_bytes = (int(median(column)) for column in zip(*payloads, strict=True))
+    return StageTimes(**medians, json_bytes=json_bytes, float32_bytes=float32_bytes)
+
+
+class _Watch:
+    """Runs steps and keeps the seconds of each, waiting for the GPU where there is one."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str, step: Callable[[], Result]) -> Result:
+        self._synchronise()
+        start = time.perf_counter()
+        result = step()
+        self._synchronise()
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+    def _synchronise(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+
+def _classify(classifier: DistortionNet, picture: np.ndarray, spectrum_size: int) -> None:
+    logits = classifier(torch.tensor(spectrum(picture, spectrum_size)[None]))
+    logits.double().softmax(dim=2).max(dim=2)
+
+
+def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray) -> tuple[int, int]:
+    """One timed inference through all exits; the bytes of its payload as JSON and as float32."""
+    device = watch.device
+
+    def answer(number: int, x: Tensor) -> Tensor:
+        x = backbone.stage(number, x)
+        logits = heads.exits[number - 1](backbone.pool(number, x))
+        logits.double().softmax(dim=1).max(dim=1)
+        return x
+
+    first = watch.time("stage_1", lambda: answer(1, normalise(picture[None]).to(device)))
+    second = watch.time("stage_2", lambda: answer(2, first))
+    third = watch.time("stage_3", lambda: answer(3, second))
+    shape = tuple(third.shape)
+    text = watch.time("encode_json", lambda: json.dumps(third.tolist()).encode())
+    watch.time("decode_json", lambda: torch.tensor(json.loads(text)).to(device))
+    data = watch.time("encode_float32", lambda: third.cpu().contiguous().numpy().tobytes())
+    sent = watch.time("decode_float32", lambda: _decode(data, shape).to(device))
+    watch.time("cloud", lambda: answer(4, sent))
+    return len(text), len(data)
+
+
+def _decode(data: bytes, shape: tuple[int, ...]) -> Tensor:
+    return torch.tensor(np.frombuffer(data, np.float32)).reshape(shape)
