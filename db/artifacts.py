@@ -1,0 +1,140 @@
+"""The artifact store: immutable safetensors files named by their own SHA-256, and training checkpoints.
+
+A file becomes visible whole or not at all: temporary name, fsync, rename, fsync of the folder. Every read
+checks the digest.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+Tensors = dict[str, np.ndarray]
+
+
+class BadArtifact(Exception):
+    """A stored file is missing or not what was written."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in the store: ``uri`` is relative to the store's root."""
+
+    uri: str
+    sha256: str
+    bytes: int
+
+
+class ArtifactStore:
+    """A folder that all workers of a cluster share."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("", "file") or parts.netloc:
+            raise ValueError(f"artifact store '{url}': use a folder or file:///FOLDER.")
+        self.root = Path(unquote(parts.path)).absolute()
+        for folder in ("files", "temporary", "checkpoints"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+
+    def write(self, tensors: Tensors, writer: str) -> StoredFile:
+        """Store arrays; ``writer`` (job and attempt) names the temporary file."""
+        return self.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}), writer)
+
+    def write_bytes(self, content: bytes, writer: str) -> StoredFile:
+        """Store a file's content as it is."""
+        digest = hashlib.sha256(content).hexdigest()
+        uri = f"files/{digest[:2]}/{digest}.safetensors"
+        self._replace(uri, content, writer)
+        return StoredFile(uri, digest, len(content))
+
+    def read(self, uri: str, sha256: str) -> Tensors:
+        """The arrays of a stored file; raises ``BadArtifact`` when it is missing or altered."""
+        try:
+            content = (self.root / uri).read_bytes()
+        except FileNotFoundError:
+            raise BadArtifact(f"artifact {uri} is missing") from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise BadArtifact(f"artifact {uri} is not what was written")
+        return load(content)
+
+    def path_of(self, sha256: str) -> Path:
+        """Where the file of this digest lies."""
+        return self.root / "files" / sha256[:2] / f"{sha256}.safetensors"
+
+    def set_aside(self, uri: str) -> None:
+        """Move a bad file out of the way, kept for inspection."""
+        path = self.root / uri
+        if path.exists():
+            path.replace(path.with_suffix(".bad"))
+
+    def checkpoint(self, key: str, writer: str) -> "CheckpointFile":
+        """The training checkpoint of a key."""
+        return CheckpointFile(self, f"checkpoints/{key}.safetensors", writer)
+
+    def temporary_files(self) -> list[tuple[int, int, Path]]:
+        """(job, attempt, path) of every temporary file."""
+        found = []
+        for path in (self.root / "temporary").iterdir():
+            job, _, attempt = path.stem.partition(".")
+            if job.isdigit() and attempt.isdigit():
+                found.append((int(job), int(attempt), path))
+        return found
+
+    def _replace(self, uri: str, content: bytes, writer: str) -> None:
+        path = self.root / uri
+        path.parent.mkdir(exist_ok=True)
+        temporary = self.root / "temporary" / f"{writer}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """Where one long training keeps its last epoch; deleted when the job is finished."""
+
+    store: ArtifactStore
+    uri: str
+    writer: str
+
+    def load(self) -> tuple[Tensors, dict[str, str]] | None:
+        """Tensors and metadata of the last saved epoch; None where there is none or it cannot be read."""
+        try:
+            content = (self.store.root / self.uri).read_bytes()
+            return load(content), _metadata(content)
+        except (FileNotFoundError, SafetensorError, ValueError):
+            return None
+
+    def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
+        """Replace the checkpoint as a whole."""
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        self.store._replace(self.uri, save(contiguous, metadata), self.writer)
+
+    def delete(self) -> None:
+        """Forget it."""
+        (self.store.root / self.uri).unlink(missing_ok=True)
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,32 @@
+"""The database's clock, the only clock that leases and retries are measured with."""
+
+from typing import Any
+
+from sqlalchemy import Float, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement, FunctionElement
+
+shift_seconds = 0.0
+"""Added to the clock; a test sets it to let leases expire without waiting."""
+
+
+class _DatabaseSeconds(FunctionElement[float]):
+    """Seconds since 1970 UTC, from the database."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(_DatabaseSeconds, "sqlite")
+def _sqlite(element: Any, compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_DatabaseSeconds, "postgresql")
+def _postgresql(element: Any, compiler: Any, **_: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
+
+
+def now() -> ColumnElement[float]:
+    """Seconds since 1970 UTC by the database's clock, as an SQL expression."""
+    return _DatabaseSeconds() + literal(shift_seconds, Float())

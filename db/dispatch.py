@@ -1,0 +1,74 @@
+"""Which jobs to ring for: ready ones within a bounded window per queue, and those queued for too long."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.models import Job, JobState, Run, RunState
+
+WINDOW = 64
+"""Messages per queue that may wait in the broker; the rest waits in SQL."""
+QUEUES = ("cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Doorbell:
+    """What a message carries: look at this job."""
+
+    job_id: int
+    run_id: int
+    stage: str
+    label: str
+    queue: str
+    deadline_seconds: int
+
+
+_DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue, Job.deadline_seconds)
+
+
+def top_up(session: Session) -> list[Doorbell]:
+    """Queue ready jobs, oldest run first, up to the window of each queue; ring them after the commit."""
+    doorbells = []
+    for queue in QUEUES:
+        queued = session.scalar(
+            select(func.count()).select_from(Job).where(Job.queue == queue, Job.state == JobState.QUEUED)
+        )
+        doorbells += _queue(session, queue, WINDOW - (queued or 0))
+    return doorbells
+
+
+def _queue(session: Session, queue: str, room: int) -> list[Doorbell]:
+    if room <= 0:
+        return []
+    chosen = (
+        select(Job.id)
+        .join(Run, Run.id == Job.run_id)
+        .where(
+            Job.queue == queue,
+            Job.state == JobState.READY,
+            Run.state == RunState.ACTIVE,
+            or_(Job.not_before.is_(None), Job.not_before <= now()),
+        )
+        .order_by(Job.run_id, Job.id)
+        .limit(room)
+    )
+    statement = (
+        update(Job)
+        .where(Job.id.in_(chosen), Job.state == JobState.READY)
+        .values(state=JobState.QUEUED, dispatched_at=now())
+        .returning(*_DOORBELL)
+    )
+    return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
+
+
+def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorbell]:
+    """Jobs of a queue that were rung for more than ``after_seconds`` ago: their message may be lost."""
+    statement = (
+        update(Job)
+        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)
+        .values(dispatched_at=now())
+        .returning(*_DOORBELL)
+    )
+    return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)

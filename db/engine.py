@@ -1,0 +1,87 @@
+"""Connecting to SQLite or Postgres, and the two kinds of transaction: writing and reading."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+Result = TypeVar("Result")
+
+WRITE_TRIES = 10
+RETRYABLE_SQLSTATES = {"40P01", "40001", "55P03"}
+"""Postgres: deadlock detected, serialization failure, lock not available."""
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the message says why and what to do."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for ``sqlite:///PATH`` or ``postgresql://…``; raises ``DatabaseError`` on any other URL.
+
+    SQLite runs in WAL with ``synchronous=FULL``. No connection outlives its transaction (``NullPool``), so
+    that a forked worker child never shares one with its parent.
+    """
+    try:
+        address = make_url(url)
+        if address.drivername in ("postgresql", "postgres"):
+            address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() not in ("sqlite", "postgresql"):
+            raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
+        arguments = {"timeout": 60} if address.get_backend_name() == "sqlite" else {"connect_timeout": 10}
+        engine = create_engine(address, poolclass=NullPool, connect_args=arguments)
+    except (ArgumentError, NoSuchModuleError):
+        raise DatabaseError(f"database '{url}': not a database URL such as sqlite:///PATH.") from None
+    except ModuleNotFoundError as error:
+        raise DatabaseError(f"database '{address}': {error}. pip install 'orchestrator[postgres]'.") from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A session in one write transaction (SQLite: BEGIN IMMEDIATE), committed at the end."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session in one read transaction: on SQLite it takes no write lock."""
+    with Session(engine.execution_options(reads_only=True), expire_on_commit=False) as session:
+        yield session
+
+
+def write(engine: Engine, function: Callable[[Session], Result]) -> Result:
+    """``function(session)`` in one write transaction, run again whole on a deadlock or serialization failure."""
+    for attempt in range(WRITE_TRIES):
+        try:
+            with writing(engine) as session:
+                return function(session)
+        except DBAPIError as error:
+            if attempt == WRITE_TRIES - 1 or not _retryable(error):
+                raise
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))
+    raise AssertionError("unreachable")
+
+
+def _retryable(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in RETRYABLE_SQLSTATES
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says so
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,218 @@
+"""Tables of the engine: runs, jobs, their dependencies and attempts, artifacts, datasets.
+
+Times are seconds since 1970 UTC by the database's clock. Results have tables of their own in
+``db.results``.
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    ACTIVE = "active"
+    """Some of its jobs are not ended."""
+    SUCCEEDED = "succeeded"
+    """Every job has its artifact."""
+    FAILED = "failed"
+    """Every job is ended, some failed or were skipped."""
+    CANCELLED = "cancelled"
+
+
+class JobState(StrEnum):
+    """Where a job stands, and who moves it on."""
+
+    WAITING = "waiting"
+    """For ``waiting_for`` parents; the last of them to finish makes it ready."""
+    READY = "ready"
+    """Dispatch queues it, within the window of its queue."""
+    QUEUED = "queued"
+    """A doorbell was rung; a worker claims it."""
+    RUNNING = "running"
+    """One attempt holds it until ``lease_until``; the attempt finishes it, or the lease expires."""
+    SUCCEEDED = "succeeded"
+    """Ended; ready again only when a reader finds its artifact bad."""
+    FAILED = "failed"
+    """Ended: it raised, or lost its workers, as often as is allowed."""
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """An upstream job failed; waiting again when that one is retried."""
+
+
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
+OPEN = (JobState.WAITING, JobState.READY, JobState.QUEUED, JobState.RUNNING)
+
+
+def _states(of: type[StrEnum]) -> Enum:
+    return Enum(
+        of,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        name=of.__name__.lower(),
+        values_callable=lambda states: [state.value for state in states],
+    )
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map: ClassVar = {
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        RunState: _states(RunState),
+        JobState: _states(JobState),
+    }
+
+
+class Dataset(Base):
+    """A folder of images at one state of its content."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("digest", "uri"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    uri: Mapped[str]
+    """Where workers read it."""
+    classes: Mapped[list[str]]
+    ignored_files: Mapped[int]
+    built_in: Mapped[bool]
+
+
+class Image(Base):
+    """One image file of a dataset."""
+
+    __tablename__ = "images"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str]
+    label: Mapped[int]
+    split: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+
+
+class Run(Base):
+    """One submission: its resolved spec and where it stands."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index(
+            "one_active_run_per_identity",
+            "identity",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+        CheckConstraint("(state = 'active') = (finished_at IS NULL)", name="ended_runs_have_a_time"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str]
+    """SHA-256 of (resolved spec, dataset digest, stage versions)."""
+    plan: Mapped[str]
+    profile: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[RunState] = mapped_column(default=RunState.ACTIVE)
+    code_version: Mapped[str]
+    environment: Mapped[dict[str, Any]]
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class Artifact(Base):
+    """The immutable output of one key: a file, rows, or both."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    """The key it was made for; a row set aside has a suffix, so that the key is free again."""
+    stage: Mapped[str]
+    uri: Mapped[str | None]
+    sha256: Mapped[str | None]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+
+
+class Job(Base):
+    """One stored call of a task in one run."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_by_queue", "queue", "state", "run_id", "id"),
+        Index("jobs_by_run", "run_id", "state"),
+        Index("jobs_by_artifact", "artifact_id"),
+        Index("jobs_by_key", "key"),
+        Index(
+            "one_running_job_per_key",
+            "key",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_jobs_have_a_lease"),
+        CheckConstraint("waiting_for >= 0", name="counters_never_fall_below_zero"),
+        CheckConstraint("state <> 'ready' OR waiting_for = 0", name="ready_jobs_wait_for_nothing"),
+        CheckConstraint("state <> 'failed' OR error IS NOT NULL", name="failed_jobs_say_why"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    stage: Mapped[str]
+    label: Mapped[str]
+    key: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    queue: Mapped[str]
+    state: Mapped[JobState]
+    found: Mapped[bool] = mapped_column(default=False)
+    """Not computed for this run: its artifact was there, or nothing that must run reads it."""
+    artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
+    waiting_for: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    """The fencing token: a write of an older attempt changes nothing."""
+    failures: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float | None]
+    dispatched_at: Mapped[float | None]
+    deadline_seconds: Mapped[int]
+    error: Mapped[str | None]
+
+
+class JobDependency(Base):
+    """An edge of the graph; ``reads`` is false where it only orders."""
+
+    __tablename__ = "job_dependencies"
+    __table_args__ = (Index("dependencies_by_parent", "parent_id"),)
+
+    child_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int]
+    """Place among the child's inputs."""
+    reads: Mapped[bool]
+
+
+class Attempt(Base):
+    """One execution of a job."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    host: Mapped[str]
+    process: Mapped[int]
+    started_at: Mapped[float]
+    finished_at: Mapped[float | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    outcome: Mapped[str | None]
+    traceback: Mapped[str | None]

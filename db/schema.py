@@ -1,0 +1,52 @@
+"""Bringing a database to this code's schema; refusing one that is no database of ours or is newer."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DatabaseError as SqlDatabaseError
+
+from db.engine import DatabaseError
+
+HEAD = "0001"
+"""The newest revision in ``db/migrations``."""
+
+_LOCK = 7_206_118
+
+
+def upgrade(engine: Engine) -> None:
+    """Create or upgrade the tables and views; raises ``DatabaseError`` in one line where that cannot be.
+
+    Any number of processes may call this at once: the first does it, the others wait.
+    """
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            if _revision(connection, engine) != HEAD:
+                config = Config()
+                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+    except SqlDatabaseError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise DatabaseError(f"database '{engine.url}': {reason}.") from None
+
+
+def _revision(connection: Connection, engine: Engine) -> str | None:
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        if tables:
+            raise DatabaseError(
+                f"database '{engine.url}': it holds other tables ({', '.join(sorted(tables)[:3])} …). "
+                "Name an empty database or one of ours."
+            )
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if revision is not None and revision > HEAD:
+        raise DatabaseError(
+            f"database '{engine.url}': schema {revision} is newer than this code's {HEAD}. "
+            "Upgrade the orchestrator."
+        )
+    return revision

@@ -1,0 +1,83 @@
+"""The public face of the results: SQL views, each with ``run`` as its first column.
+
+A view joins jobs to result rows by the artifact that they share, so that a result computed once shows under
+every run that has it. Rates and accuracies are fractions of 1, times seconds, ``p_tar`` one of the 101
+thresholds; accuracies of no images are NULL.
+"""
+
+ACCURACY = """
+SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
+       1.0 * (s.c1 + s.c2 + s.c3 + s.c4) / s.n AS overall_accuracy,
+       1.0 * (s.c1 + s.c2 + s.c3) / NULLIF(s.n1 + s.n2 + s.n3, 0) AS edge_accuracy,
+       1.0 * s.c4 / NULLIF(s.n4, 0) AS cloud_accuracy,
+       s.n1 + s.n2 + s.n3 AS edge_exits
+FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
+"""
+
+OFFLOADING = """
+SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
+       1.0 * s.n4 / s.n AS offloading_probability,
+       1.0 * (s.n1 + s.n2 + s.n3) / s.n AS edge_exit_probability
+FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
+"""
+
+_EXIT = """
+SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, {exit} AS exit, s.n{exit} AS exits,
+       1.0 * ({cumulative}) / s.n AS cumulative_rate,
+       1.0 * s.n{exit} / NULLIF(s.n - ({before}), 0) AS conditional_rate,
+       1.0 * {independent} / s.n AS independent_rate,
+       1.0 * s.c{exit} / NULLIF(s.n{exit}, 0) AS accuracy
+FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
+"""
+
+EXIT_RATES = "UNION ALL".join(
+    _EXIT.format(
+        exit=k,
+        cumulative=" + ".join(f"s.n{i}" for i in range(1, k + 1)),
+        before=" + ".join(["0", *(f"s.n{i}" for i in range(1, k))]),
+        independent=f"s.r{k}" if k < 4 else "s.n",
+    )
+    for k in (1, 2, 3, 4)
+)
+
+LATENCY = """
+SELECT j.run_id AS run, l.policy, l.profile, l.kind, l.level, l.p_tar, l.payload, l.n AS images,
+       1.0 * l.offloaded / l.n AS offloading_probability,
+       l.mean_seconds, l.p50_seconds, l.p95_seconds,
+       l.classifier_seconds, l.edge_seconds, l.link_seconds, l.cloud_seconds
+FROM jobs j JOIN latencies l ON l.artifact_id = j.artifact_id
+"""
+
+CLASSIFIER_CONFUSION = """
+SELECT j.run_id AS run, c.kind, c.level, c.seen, COUNT(*) AS images,
+       1.0 * COUNT(*) / SUM(COUNT(*)) OVER (PARTITION BY j.run_id, c.kind, c.level) AS share
+FROM jobs j JOIN classifications c ON c.artifact_id = j.artifact_id
+GROUP BY j.run_id, c.kind, c.level, c.seen
+"""
+
+RUN_PROGRESS = """
+SELECT j.run_id AS run, r.state AS run_state, r.profile, j.stage, COUNT(*) AS jobs,
+       SUM(CASE WHEN j.found THEN 1 ELSE 0 END) AS found,
+       SUM(CASE WHEN j.state = 'waiting' THEN 1 ELSE 0 END) AS waiting,
+       SUM(CASE WHEN j.state IN ('ready', 'queued') THEN 1 ELSE 0 END) AS queued,
+       SUM(CASE WHEN j.state = 'running' THEN 1 ELSE 0 END) AS running,
+       SUM(CASE WHEN j.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+       SUM(CASE WHEN j.state = 'failed' THEN 1 ELSE 0 END) AS failed,
+       SUM(CASE WHEN j.state = 'skipped' THEN 1 ELSE 0 END) AS skipped,
+       SUM(CASE WHEN j.state = 'cancelled' THEN 1 ELSE 0 END) AS cancelled
+FROM runs r JOIN jobs j ON j.run_id = r.id
+GROUP BY j.run_id, r.state, r.profile, j.stage
+"""
+
+LATEST_RUN = "SELECT MAX(id) AS run FROM runs"
+
+VIEWS = {
+    "accuracy": ACCURACY,
+    "offloading": OFFLOADING,
+    "exit_rates": EXIT_RATES,
+    "latency": LATENCY,
+    "classifier_confusion": CLASSIFIER_CONFUSION,
+    "run_progress": RUN_PROGRESS,
+    "latest_run": LATEST_RUN,
+}
+"""Definition by name, in the order in which they are created."""

@@ -1,0 +1,59 @@
+"""The Celery app: the message contract between producer and workers. SQL is the truth, Redis a doorbell."""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+BROKER_VARIABLE = "ORCHESTRATOR_BROKER_URL"
+DATABASE_VARIABLE = "ORCHESTRATOR_DATABASE_URL"
+ARTIFACTS_VARIABLE = "ORCHESTRATOR_ARTIFACTS_URL"
+
+VISIBILITY_SECONDS = 24 * 3600
+"""Redelivery by the broker is off in practice: leases in SQL recover lost jobs, one mechanism and not two."""
+
+
+def create_app(broker_url: str | None) -> Celery:
+    """The app with every setting that the engine relies on; ``broker_url`` None only to look at its tasks."""
+    app = Celery("orchestrator", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_create_missing_queues=False,
+        task_queues=[Queue("cpu"), Queue("gpu")],
+        task_default_queue="cpu",
+        # Executing messages count against prefetch: no job is parked behind a long training.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        # A lost or killed attempt is retried from SQL, with a cap; the broker would retry without one.
+        task_acks_on_failure_or_timeout=True,
+        task_reject_on_worker_lost=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_proc_alive_timeout=60,
+        worker_max_tasks_per_child=2000,
+        worker_soft_shutdown_timeout=20,
+        worker_enable_soft_shutdown_on_idle=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # Flower sees only what events tell it.
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_limit=2,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+def broker_url_from_environment() -> str:
+    """The broker of this process; a ``KeyError`` names the variable."""
+    return os.environ[BROKER_VARIABLE]

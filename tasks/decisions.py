@@ -1,0 +1,47 @@
+"""What a policy is told about each test image: the confidences and answers of the expert it asks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from db.artifacts import Tensors
+from early_exit.exits import expert_for
+from early_exit.vocabulary import EXPERTS, KINDS
+from tasks.job_io import JobContext
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of N images: ``confidence`` float64 (N, 4), ``predicted`` int64 (N, 4) and ``labels`` int64 (N,)."""
+
+    confidence: np.ndarray
+    predicted: np.ndarray
+    labels: np.ndarray
+
+
+def answers(context: JobContext, policy: str, kind: str) -> Answers:
+    """The answers of the expert that ``policy`` asks for each image of true kind ``kind``."""
+    predictions = {
+        expert: _concatenated([source.load() for source in context.inputs("predict", expert=expert)])
+        for expert in EXPERTS
+        if context.inputs("predict", expert=expert)
+    }
+    labels = next(iter(predictions.values()))["labels"]
+    chosen = _chosen(context, policy, kind, len(labels))
+    rows = [predictions[expert] for expert in chosen]
+    return Answers(
+        np.stack([arrays["confidence"][i] for i, arrays in enumerate(rows)]),
+        np.stack([arrays["predicted"][i] for i, arrays in enumerate(rows)]),
+        labels,
+    )
+
+
+def _chosen(context: JobContext, policy: str, kind: str, count: int) -> list[str]:
+    """The expert for each image; only policy ``classifier`` looks at what was seen."""
+    classified = [source.load()["seen"] for source in context.inputs("classify")]
+    seen = np.concatenate(classified) if classified else np.full(count, KINDS.index(kind))
+    return [expert_for(policy, kind, KINDS[number]) for number in seen]
+
+
+def _concatenated(shards: list[Tensors]) -> Tensors:
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}

@@ -1,0 +1,43 @@
+"""Rings for jobs after the commit that queued them. A doorbell that is not heard is rung again from SQL."""
+
+import logging
+from collections.abc import Iterable
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from db.dispatch import Doorbell
+
+log = logging.getLogger(__name__)
+
+
+def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
+    """Publish one message per doorbell; False when the broker cannot be reached, which loses nothing."""
+    try:
+        with app.producer_or_acquire() as producer:
+            for bell in doorbells:
+                app.send_task(
+                    bell.stage,
+                    args=(bell.job_id,),
+                    argsrepr=f"run {bell.run_id}, job {bell.job_id}: {bell.label}",
+                    kwargsrepr="",
+                    queue=bell.queue,
+                    time_limit=bell.deadline_seconds,
+                    producer=producer,
+                    retry=False,
+                )
+    except (OperationalError, OSError) as error:
+        log.warning("broker not reached, the reconciler rings again: %s", error)
+        return False
+    return True
+
+
+def waiting_messages(app: Celery, queue: str) -> int | None:
+    """Messages that wait in a queue; None when the broker cannot be reached."""
+    try:
+        with app.connection_for_read() as connection:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+    except (OperationalError, OSError):
+        return None
+    except connection.channel_errors:
+        return 0  # the queue is made by its first message

@@ -1,0 +1,26 @@
+"""features: the pooled vectors of the four exits, one pass of the backbone per picture."""
+
+from early_exit.features import extract
+from early_exit.network import Architecture, fold_batchnorm, load_weights
+from tasks.job_io import JobContext, Output
+from tasks.params import Features
+from tasks.pictures import View, changed, load_pictures
+
+
+def compute(params: Features, context: JobContext) -> Output:
+    """``exit_1`` … ``exit_4`` float32 (N, D_k), ``labels`` and ``images`` int64 (N,)."""
+    pictures = load_pictures(context)
+    view = View(
+        "features",
+        params.kind,
+        params.levels,
+        params.share,
+        params.view,
+        augmented=params.augmented,
+        seed=params.seed or 0,
+    )
+    architecture = Architecture(params.architecture.width, params.architecture.stem_stride)
+    backbone = fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture))
+    vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
+    exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
+    return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})

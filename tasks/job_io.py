@@ -1,0 +1,79 @@
+"""What a stage's function is given and what it returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db.artifacts import ArtifactStore, BadArtifact, CheckpointFile, Tensors
+from db.jobs import Claim, JobInput, Rows
+
+
+class InputBad(Exception):
+    """An input's artifact is missing or altered; it must be made again before this job runs."""
+
+    def __init__(self, source: JobInput, reason: str) -> None:
+        super().__init__(reason)
+        self.source = source
+
+
+class Refused(Exception):
+    """The job cannot succeed however often it is tried."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One parent's artifact."""
+
+    source: JobInput
+    store: ArtifactStore
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parent's own parameters, as stored."""
+        return self.source.params
+
+    def load(self) -> Tensors:
+        """Its arrays, checked against their digest."""
+        if self.source.uri is None or self.source.sha256 is None:
+            raise InputBad(self.source, f"job {self.source.job_id} has no artifact")
+        try:
+            return self.store.read(self.source.uri, self.source.sha256)
+        except BadArtifact as error:
+            raise InputBad(self.source, str(error)) from None
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """All that a stage's function may reach besides its parameters."""
+
+    claim: Claim
+    engine: Engine
+    store: ArtifactStore
+
+    def inputs(self, stage: str, **params: Any) -> list[Input]:
+        """The parents of one stage with these parameters, in the order of the plan."""
+        return [
+            Input(source, self.store)
+            for source in self.claim.inputs
+            if source.stage == stage and all(source.params[name] == value for name, value in params.items())
+        ]
+
+    def input(self, stage: str, **params: Any) -> Input:
+        """The one parent of a stage with these parameters."""
+        (only,) = self.inputs(stage, **params)
+        return only
+
+    @property
+    def checkpoint(self) -> CheckpointFile:
+        """Where a long training keeps its last epoch."""
+        return self.store.checkpoint(self.claim.key, self.claim.writer)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Arrays for other jobs, rows for people, or both."""
+
+    tensors: Tensors | None = None
+    rows: Rows = field(default_factory=dict)

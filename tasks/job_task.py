@@ -1,0 +1,96 @@
+"""One delivery of a doorbell: claim the job, compute it with no transaction open, finish it, ring for the next."""
+
+import importlib
+import logging
+import resource
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery import Celery
+from pydantic import TypeAdapter
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from db.artifacts import ArtifactStore
+from db.dispatch import Doorbell, top_up
+from db.engine import write
+from db.jobs import Claim, Outcome, Worker, claim, fail, finish
+from db.recovery import repair
+from tasks.doorbell import ring
+from tasks.heartbeat import Heartbeat, LeaseLost
+from tasks.job_io import InputBad, JobContext, Output, Refused
+from tasks.params import STAGES
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a worker finds its jobs and keeps what it makes."""
+
+    engine: Engine
+    store: ArtifactStore
+    worker: Worker
+
+
+def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
+    """Execute one job if it is there to be claimed; returns the doorbells to ring next."""
+    try:
+        held = write(workplace.engine, lambda session: claim(session, job_id, workplace.worker))
+    except IntegrityError:
+        held = None  # another run's live attempt computes this key
+    if held is not None:
+        _attempt(workplace, held)
+    return write(workplace.engine, top_up)
+
+
+def _attempt(workplace: Workplace, held: Claim) -> None:
+    engine, store = workplace.engine, workplace.store
+    try:
+        with Heartbeat(engine, held):
+            context = JobContext(held, engine, store)
+            outcome = _compute(context)
+        if write(engine, lambda session: finish(session, held, outcome)):
+            context.checkpoint.delete()
+        else:
+            log.warning("job %s attempt %s is fenced out: discarded", held.job_id, held.attempt)
+    except LeaseLost:
+        log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
+    except InputBad as bad:
+        log.warning("job %s: %s; it is made again", held.job_id, bad)
+        write(engine, lambda session: repair(session, held, bad.source))
+        if bad.source.uri is not None:
+            store.set_aside(bad.source.uri)
+    except Exception as error:  # recorded for whatever reason a stage raises; the worker lives on
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        trace = traceback.format_exc()
+        log.warning("job %s (%s %s): %s", held.job_id, held.stage, held.label, reason)
+        retry = not isinstance(error, Refused)
+        write(engine, lambda session: fail(session, held, reason, trace, retry=retry))
+
+
+def _compute(context: JobContext) -> Outcome:
+    """Run the stage's function and store its file; the stage's module, and torch with it, loads here."""
+    held = context.claim
+    params = TypeAdapter(STAGES[held.stage]).validate_python(held.params)
+    module = importlib.import_module(f"tasks.{held.stage.replace('-', '_')}")
+    output: Output = module.compute(params, context)
+    file = context.store.write(output.tensors, held.writer) if output.tensors is not None else None
+    return Outcome(file, output.rows, _peak_memory_bytes())
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
+    """Give ``app`` one task per stage, so that Flower reads well; all of them do the same."""
+
+    def deliver(job_id: int) -> None:
+        ring(app, run_job(workplace(), job_id))
+
+    for stage in STAGES:
+        app.task(name=stage)(deliver)

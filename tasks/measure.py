@@ -1,0 +1,45 @@
+"""measure: median times of the parts of an inference, on the code path that made the results."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from db.results import StageTime
+from early_exit.classifier import load_classifier
+from early_exit.measure import measure
+from early_exit.network import Architecture, fold_batchnorm, load_heads, load_weights
+from tasks.job_io import JobContext, Output
+from tasks.params import Measure
+from tasks.pictures import load_pictures
+from tasks.train_expert import heads_of
+
+PAYLOADS = {"encode_json": "json_bytes", "encode_float32": "float32_bytes"}
+
+
+def compute(params: Measure, context: JobContext) -> Output:
+    """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
+    architecture = Architecture(params.architecture.width, params.architecture.stem_stride)
+    times = asdict(
+        measure(
+            fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
+            load_heads(heads_of(context.input("train-expert").load())),
+            load_classifier(context.input("train-classifier").load(), params.spectrum_size),
+            load_pictures(context)["pictures"],
+            params.spectrum_size,
+            params.device,
+            warm_ups=params.measurement.warm_ups,
+            repeats=params.measurement.repeats,
+        )
+    )
+    rows = [
+        {
+            "part": part,
+            "device": params.device,
+            "hardware": params.hardware,
+            "seconds": value,
+            "payload_bytes": times.get(PAYLOADS.get(part, "")),
+        }
+        for part, value in times.items()
+        if part not in PAYLOADS.values()
+    ]
+    return Output({name: np.array([value]) for name, value in times.items()}, {StageTime: rows})

@@ -1,0 +1,48 @@
+"""The pictures that spectra and features start from: an input's, some of them distorted on the way."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from db.artifacts import Tensors
+from early_exit.distortion import distort
+from early_exit.images import augment
+from early_exit.randomness import generator
+from tasks.job_io import JobContext
+
+
+@dataclass(frozen=True)
+class View:
+    """How pictures are changed: ``share`` of them at a level drawn from ``levels``, then augmented or not."""
+
+    purpose: str
+    """``spectra`` or ``features``: each draws numbers of its own."""
+    kind: str
+    levels: tuple[int, ...]
+    share: float
+    number: int
+    augmented: bool
+    seed: int
+
+
+def load_pictures(context: JobContext) -> Tensors:
+    """The arrays of the one job, ``prepare`` or ``distort``, that pictures come from."""
+    (source,) = context.inputs("prepare") or context.inputs("distort")
+    return source.load()
+
+
+def changed(pictures: Tensors, view: View) -> np.ndarray:
+    """uint8 (N, H, W, 3): every picture of ``pictures`` as ``view`` has it."""
+    return np.stack(
+        [
+            _changed(picture, int(image), view)
+            for picture, image in zip(pictures["pictures"], pictures["images"], strict=True)
+        ]
+    )
+
+
+def _changed(picture: np.ndarray, image: int, view: View) -> np.ndarray:
+    rng = generator(view.seed, view.purpose, image, view.kind, 0, view.number)
+    if rng.random() < view.share:
+        picture = distort(picture, view.kind, int(rng.choice(view.levels)), rng)
+    return augment(picture, rng) if view.augmented else picture

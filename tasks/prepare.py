@@ -1,0 +1,44 @@
+"""prepare: image files to square uint8 pictures."""
+
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import select
+
+from db.engine import reading
+from db.models import Dataset, Image, Run
+from early_exit.dataset import ImageFile, InputChanged, read
+from early_exit.images import decode, fit
+from tasks.job_io import JobContext, Output, Refused
+from tasks.params import Prepare
+
+
+def compute(params: Prepare, context: JobContext) -> Output:
+    """``pictures`` uint8 (N, size, size, 3), ``labels`` and ``images`` (dataset positions) int64 (N,)."""
+    root, images = _images(params, context)
+    try:
+        pictures = [fit(decode(read(root, image)), params.image_size) for image in images]
+    except (InputChanged, OSError) as error:
+        raise Refused(f"input changed since it was submitted: {error}") from None
+    return Output(
+        {
+            "pictures": np.stack(pictures),
+            "labels": np.array([image.label for image in images], np.int64),
+            "images": np.array([image.index for image in images], np.int64),
+        }
+    )
+
+
+def _images(params: Prepare, context: JobContext) -> tuple[Path, list[ImageFile]]:
+    columns = (Image.index, Image.path, Image.label, Image.split, Image.sha256, Image.size, Image.mtime_ns)
+    with reading(context.engine) as session:
+        dataset = session.scalars(
+            select(Dataset).join(Run, Run.dataset_id == Dataset.id).where(Run.id == context.claim.run_id)
+        ).one()
+        rows = session.execute(
+            select(*columns)
+            .where(Image.dataset_id == dataset.id, Image.split == params.split)
+            .order_by(Image.index)
+            .slice(params.start, params.stop)
+        ).all()
+    return Path(dataset.uri), [ImageFile(*row) for row in rows]

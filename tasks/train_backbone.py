@@ -1,0 +1,40 @@
+"""train-backbone: the shared backbone, trained on pristine pictures or taken as given."""
+
+import numpy as np
+
+from early_exit.network import Architecture
+from early_exit.training import Settings, train_backbone
+from early_exit.weights import parse_weights
+from tasks.epochs import epoch_rows
+from tasks.job_io import JobContext, Output
+from tasks.params import TrainBackbone
+
+
+def compute(params: TrainBackbone, context: JobContext) -> Output:
+    """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
+    weights = None
+    if params.weights is not None:
+        weights = parse_weights(context.store.path_of(params.weights).read_bytes(), params.weights)
+    if params.training.epochs == 0:
+        return Output(weights)
+    fit = train_backbone(
+        _examples(context, "train"),
+        _examples(context, "validation"),
+        classes=params.classes,
+        architecture=Architecture(params.architecture.width, params.architecture.stem_stride),
+        weights=weights,
+        settings=Settings(**vars(params.training)),
+        seed=params.seed or 0,
+        device=params.device,
+        threads=params.threads,
+        checkpoint=context.checkpoint,
+    )
+    return Output(fit.weights, epoch_rows("backbone", fit.epochs))
+
+
+def _examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
+    shards = [source.load() for source in context.inputs("prepare", split=split)]
+    return (
+        np.concatenate([shard["pictures"] for shard in shards]),
+        np.concatenate([shard["labels"] for shard in shards]),
+    )

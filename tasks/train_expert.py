@@ -1,0 +1,61 @@
+"""train-expert: four heads on cached vectors, and one temperature for each."""
+
+import numpy as np
+
+from db.artifacts import Tensors
+from db.results import Expert, Temperature
+from early_exit.calibration import fit_temperatures
+from early_exit.network import load_heads, predict_logits
+from early_exit.training import Settings, train_heads
+from tasks.epochs import epoch_rows
+from tasks.job_io import JobContext, Output
+from tasks.params import TrainExpert
+
+HEADS = "heads."
+
+
+def compute(params: TrainExpert, context: JobContext) -> Output:
+    """``heads.*`` and ``temperatures`` float64 (4,); rows in ``experts``, ``temperatures``, ``training_epochs``."""
+    vectors, labels = _vectors(context, "train")
+    held_out, held_out_labels = _vectors(context, "validation")
+    pristine = context.inputs("train-expert")
+    fit = train_heads(
+        vectors,
+        labels,
+        held_out,
+        held_out_labels,
+        classes=params.classes,
+        start=heads_of(pristine[0].load()) if pristine else None,
+        settings=Settings(**vars(params.training)),
+        seed=params.seed,
+        threads=1,
+        checkpoint=context.checkpoint,
+    )
+    temperatures = fit_temperatures(predict_logits(load_heads(fit.weights), held_out), held_out_labels)
+    best = fit.epochs[fit.best_epoch - 1]
+    expert = {
+        "expert": params.expert,
+        "classes": params.classes,
+        "best_epoch": fit.best_epoch,
+        "validation_loss": best.validation_loss,
+    }
+    fitted = [
+        {"exit": number, "expert": params.expert, "temperature": temperature}
+        for number, temperature in enumerate(temperatures.tolist(), start=1)
+    ]
+    return Output(
+        {**{HEADS + name: array for name, array in fit.weights.items()}, "temperatures": temperatures},
+        {Expert: [expert], Temperature: fitted, **epoch_rows(f"{params.expert} expert", fit.epochs)},
+    )
+
+
+def heads_of(expert: Tensors) -> Tensors:
+    """The heads' own tensors of an expert's artifact."""
+    return {name.removeprefix(HEADS): array for name, array in expert.items() if name.startswith(HEADS)}
+
+
+def _vectors(context: JobContext, split: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """Vectors of all views in the order of the plan, view by view: no shard size changes it."""
+    shards = [source.load() for source in context.inputs("features", split=split)]
+    exits = [np.concatenate([shard[f"exit_{number}"] for shard in shards]) for number in (1, 2, 3, 4)]
+    return exits, np.concatenate([shard["labels"] for shard in shards])

@@ -1,0 +1,50 @@
+"""What a worker process is: its workplace, and the guard that keeps torch and cv2 out of the parent."""
+
+import functools
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from celery.signals import worker_init
+
+import tasks
+from db.artifacts import ArtifactStore
+from db.engine import open_engine
+from db.jobs import Worker
+from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE
+from tasks.job_task import Workplace
+
+NAME_VARIABLE = "ORCHESTRATOR_WORKER"
+PACKAGES_VARIABLE = "ORCHESTRATOR_PACKAGES"
+
+
+def packages() -> Path:
+    """The folder that this process imports our packages from."""
+    return Path(tasks.__file__).resolve().parent.parent
+
+
+@functools.cache
+def workplace() -> Workplace:
+    """Database, artifacts and name of this process, from its environment."""
+    name = os.environ.get(NAME_VARIABLE, "by-hand")
+    return Workplace(
+        open_engine(os.environ[DATABASE_VARIABLE]),
+        ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),
+        Worker(name, socket.gethostname(), os.getpid()),
+    )
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def refuse_unsafe_start(**_: Any) -> None:
+    """Exit when the parent has loaded what must not cross a fork, or imports other code than it should."""
+    loaded = [name for name in ("torch", "cv2") if name in sys.modules]
+    if loaded:
+        sys.exit(f"worker: {' and '.join(loaded)} loaded before the fork; children would hang.")
+    expected = os.environ.get(PACKAGES_VARIABLE)
+    if expected is not None and Path(expected) != packages():
+        sys.exit(
+            f"worker: imports {packages()}, its supervisor {expected}. "
+            "Start both from the same installation, away from a checkout."
+        )
