@@ -33,7 +33,13 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
     log_temperature = torch.tensor(math.log(START), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [log_temperature],
+        max_iter=50,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

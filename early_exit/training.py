@@ -65,7 +65,7 @@ class Checkpoint(Protocol):
     def save(self, tensors: Arrays, metadata: dict[str, str]) -> None: ...
 
 
-class Diverged(RuntimeError):  # noqa: N818  # the state it reports
+class Diverged(RuntimeError):  # the state it reports
     """The loss is no longer finite."""
 
 

@@ -140,16 +140,21 @@ def parse_weights(data: bytes, name: str) -> dict[str, np.ndarray]:
 
 def _read_regular(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not block
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise WeightsError(f"weights '{path}': not a regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise WeightsError(
+                    f"weights '{path}': {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+                )
+            return file.read(MAX_FILE_BYTES)
     except OSError as error:
         raise WeightsError(f"weights '{path}': {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise WeightsError(f"weights '{path}': not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise WeightsError(f"weights '{path}': {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
-        return file.read(MAX_FILE_BYTES)
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO must not wait for its writer
 
 
 def _check_header(data: bytes, name: str) -> None:

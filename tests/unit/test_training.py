@@ -1,0 +1,197 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from early_exit.network import Architecture, Backbone, to_arrays
+from early_exit.training import (
+    SCHEDULES,
+    Diverged,
+    Settings,
+    exit_losses,
+    fit,
+    shuffled,
+    train_backbone,
+    train_heads,
+)
+
+HEADS = Settings(
+    epochs=4, batch_size=8, learning_rate=0.01, weight_decay=5e-4, schedule="cosine", patience=10
+)
+
+
+class Memory:
+    """A checkpoint in memory that may stop the training after some epochs, as a kill does."""
+
+    def __init__(self, stop_after=None):
+        self.saved, self.saves, self.stop_after = None, 0, stop_after
+
+    def load(self):
+        return self.saved
+
+    def save(self, tensors, metadata):
+        self.saved = ({name: array.copy() for name, array in tensors.items()}, dict(metadata))
+        self.saves += 1
+        if self.saves == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def vectors(count, seed):
+    """Two classes that differ in the mean of every vector."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    return [
+        (rng.normal(size=(count, d)) + 2 * labels[:, None]).astype(np.float32) for d in (3, 4, 5, 6)
+    ], labels
+
+
+def heads_fit(settings=HEADS, seed=0, start=None, checkpoint=None):
+    return train_heads(
+        *vectors(40, seed=1), *vectors(20, seed=2), 2, start, settings, seed, checkpoint=checkpoint
+    )
+
+
+def assert_equal_fits(one, other):
+    assert one.epochs == other.epochs
+    assert one.best_epoch == other.best_epoch
+    assert one.weights.keys() == other.weights.keys()
+    assert all(np.array_equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def assert_resumes_to_the_bit(train):
+    memory = Memory(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(memory)
+    memory.stop_after = None
+    assert_equal_fits(train(memory), train(None))
+    assert memory.saves == 4
+
+
+def test_resumed_heads_equal_uninterrupted_ones_to_the_bit():
+    assert_resumes_to_the_bit(lambda checkpoint: heads_fit(checkpoint=checkpoint))
+
+
+def test_a_resumed_backbone_equals_an_uninterrupted_one_to_the_bit():
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    examples = pictures, np.arange(10) % 2
+    settings = Settings(
+        4, batch_size=4, learning_rate=1e-3, weight_decay=0.05, schedule="one_cycle", patience=10
+    )
+
+    def train(checkpoint):
+        small = Architecture(width=0.1, stem_stride=2)
+        return train_backbone(
+            examples, examples, 2, small, None, settings, 0, threads=1, checkpoint=checkpoint
+        )
+
+    assert_resumes_to_the_bit(train)
+    assert list(train(None).weights) == list(Backbone(Architecture(0.1, 2)).state_dict())
+
+
+def test_a_finished_training_is_not_trained_again():
+    memory = Memory()
+    done = heads_fit(checkpoint=memory)
+    assert_equal_fits(heads_fit(checkpoint=memory), done)
+    assert memory.saves == 4
+
+
+def test_other_seeds_give_other_weights():
+    one, other = heads_fit(seed=0).weights, heads_fit(seed=1).weights
+    assert not np.array_equal(one["exits.0.weight"], other["exits.0.weight"])
+
+
+def test_training_leaves_torchs_generator_alone():
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    heads_fit()
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_heads_learn_and_keep_the_epoch_of_the_lowest_validation_loss():
+    done = heads_fit(Settings(30, 8, 0.01, 5e-4, "cosine", 30))
+    losses = [epoch.validation_loss for epoch in done.epochs]
+    assert done.best_epoch == 1 + int(np.argmin(losses))
+    assert losses[0] > done.epochs[done.best_epoch - 1].validation_loss
+    assert done.epochs[-1].validation_accuracy > 0.8  # chance is 0.5
+    assert [epoch.epoch for epoch in done.epochs] == list(range(1, 31))
+
+
+def test_heads_start_from_the_given_ones():
+    start = heads_fit().weights
+    still = heads_fit(Settings(1, 8, 1e-12, 0.0, "constant", 1), start=start).weights
+    assert all(np.allclose(still[name], start[name], atol=1e-9) for name in start)
+
+
+class Constant(nn.Module):
+    """Logits that do not depend on the input; one parameter."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.bias = nn.Parameter(torch.tensor([value, 0.0]))
+
+    def forward(self, x):
+        return self.bias.expand(len(x), 1, 2)
+
+
+def fit_constant(value, settings, label):
+    """Train on label 0, validate on ``label``."""
+    x, zeros = torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)
+    validation = [(x, torch.full((4,), label))]
+    return fit(Constant(value), lambda rng: [(x, zeros)], lambda: validation, 1, settings, seed=0)
+
+
+def test_training_stops_after_patience_epochs_without_a_better_validation_loss():
+    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    worse = fit_constant(0.0, settings, label=1)
+    assert (len(worse.epochs), worse.best_epoch) == (4, 1)
+    assert fit_constant(0.0, settings, label=0).best_epoch == 10
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    with pytest.raises(Diverged, match="not finite in epoch 1"):
+        fit_constant(math.inf, settings, label=0)
+
+
+def test_the_loss_is_the_sum_of_the_exits_cross_entropies():
+    logits = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    # image 0, label 0: ln 2 + ln(4/3); image 1, label 1: ln 2 + ln 2; the mean over images
+    expected = (3 * math.log(2) + math.log(4 / 3)) / 2
+    assert exit_losses(logits, torch.tensor([0, 1])).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "factor"),
+    [
+        ("constant", 0.9, 1.0),
+        ("cosine", 0.0, 1.0),
+        ("cosine", 0.5, 0.5),
+        ("cosine", 0.75, (1 - math.sqrt(0.5)) / 2),
+        ("one_cycle", 0.0, 0.04),
+        ("one_cycle", 0.15, 0.52),
+        ("one_cycle", 0.3, 1.0),
+        ("one_cycle", 0.65, 0.500002),
+        ("one_cycle", 1.0, 4e-6),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(schedule, progress, factor):
+    assert SCHEDULES[schedule](progress) == pytest.approx(factor, rel=1e-9)
+
+
+def test_batches_hold_every_index_once_and_differ_by_one_at_most():
+    batches = shuffled(33, 16, np.random.default_rng(0))
+    assert [len(batch) for batch in batches] == [11, 11, 11]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(33))
+
+
+def test_backbone_training_can_start_from_given_weights():
+    small = Architecture(width=0.1, stem_stride=2)
+    weights = to_arrays(Backbone(small))
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    settings = Settings(1, 4, 1e-12, weight_decay=0.0, schedule="constant", patience=1)
+    done = train_backbone(
+        (pictures, np.arange(4) % 2), (pictures, np.arange(4) % 2), 2, small, weights, settings, 0
+    )
+    assert np.allclose(done.weights["features.0.0.weight"], weights["features.0.0.weight"], atol=1e-9)
