@@ -72,3 +72,13 @@ def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorb
         .returning(*_DOORBELL)
     )
     return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
+
+
+def has_silent(session: Session, queue: str, after_seconds: float) -> bool:
+    """Whether a job of the queue was rung for more than ``after_seconds`` ago and is not claimed yet."""
+    silent = (
+        select(Job.id)
+        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)
+        .limit(1)
+    )
+    return session.scalar(silent) is not None

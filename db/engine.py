@@ -60,7 +60,7 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 def write(engine: Engine, function: Callable[[Session], Result]) -> Result:
-    """``function(session)`` in one write transaction, run again whole on a deadlock or serialization failure."""
+    """``function(session)`` in one write transaction, run again whole on a deadlock or a failed serialization."""
     for attempt in range(WRITE_TRIES):
         try:
             with writing(engine) as session:

@@ -27,8 +27,8 @@ def _take_back(session: Session, condition: ColumnElement[bool], *, charged: boo
         .order_by(Job.id)
     )
     taken = 0
-    for job_id, run_id, attempt, losses, worker in session.execute(statement).all():
-        losses += charged
+    for job_id, run_id, attempt, before, worker in session.execute(statement).all():
+        losses = before + charged
         lost = losses >= MAX_LOSSES
         error = f"lost its worker {losses} times, the last time {worker}" if lost else None
         held = (Job.id == job_id, Job.state == JobState.RUNNING, Job.attempt == attempt)

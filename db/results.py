@@ -84,9 +84,9 @@ class Prediction(_Result):
 
 
 class SweepPoint(_Result):
-    """Integer counts of one policy at one threshold: of ``n`` images ``n_k`` exit at k, ``c_k`` of them right.
+    """Counts of one policy at one threshold: of ``n`` images ``n_k`` exit at k, ``c_k`` of them right.
 
-    ``r_k`` are the images whose confidence at k reaches p_tar whatever happened before ("with repo", spec §9).
+    ``r_k`` images have a confidence at k that reaches p_tar, whatever happened before ("with repo", spec §9).
     """
 
     __tablename__ = "sweep_points"

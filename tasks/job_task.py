@@ -1,4 +1,4 @@
-"""One delivery of a doorbell: claim the job, compute it with no transaction open, finish it, ring for the next."""
+"""One delivery of a doorbell: claim the job, compute it with no transaction open, finish, ring for the next."""
 
 import importlib
 import logging
@@ -60,9 +60,10 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
         log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
     except InputBad as bad:
         log.warning("job %s: %s; it is made again", held.job_id, bad)
-        write(engine, lambda session: repair(session, held, bad.source))
-        if bad.source.uri is not None:
-            store.set_aside(bad.source.uri)
+        source = bad.source
+        write(engine, lambda session: repair(session, held, source))
+        if source.uri is not None:
+            store.set_aside(source.uri)
     except Exception as error:  # recorded for whatever reason a stage raises; the worker lives on
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         trace = traceback.format_exc()

@@ -9,7 +9,10 @@ from tasks.train_expert import heads_of
 
 
 def compute(params: Predict, context: JobContext) -> Output:
-    """``logits`` float32 (N, 4, C), ``confidence`` float64 and ``predicted`` int64 (N, 4), ``labels``, ``images``."""
+    """``logits`` float32 (N, 4, C), ``confidence`` float64 and ``predicted`` int64 (N, 4), ``labels``, ``images``.
+
+    Rows in ``predictions``.
+    """
     vectors = context.input("features").load()
     expert = context.input("train-expert").load()
     exits = [vectors[f"exit_{number}"] for number in (1, 2, 3, 4)]

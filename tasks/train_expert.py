@@ -15,7 +15,10 @@ HEADS = "heads."
 
 
 def compute(params: TrainExpert, context: JobContext) -> Output:
-    """``heads.*`` and ``temperatures`` float64 (4,); rows in ``experts``, ``temperatures``, ``training_epochs``."""
+    """``heads.*`` and ``temperatures`` float64 (4,).
+
+    Rows in ``experts``, ``temperatures`` and ``training_epochs``.
+    """
     vectors, labels = _vectors(context, "train")
     held_out, held_out_labels = _vectors(context, "validation")
     pristine = context.inputs("train-expert")

@@ -1,0 +1,229 @@
+"""The private cluster: one supervisor per home folder runs Valkey, the workers and the reconciler.
+
+It ends when no run is active and no ``orchestrator up`` holds it. Whoever wants a run to go on starts it; a
+second one finds the lock taken and leaves at once.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import redis
+
+from db.engine import open_engine, write
+from db.recovery import release_worker
+from orchestrator.errors import InfrastructureError
+from orchestrator.place import Place, current_place, gpu_names, open_store, socket_path
+from orchestrator.processes import (
+    end_leftovers,
+    record,
+    recorded,
+    start,
+    stop,
+    valkey_command,
+    worker_command,
+    worker_environment,
+)
+from orchestrator.reconcile import ROUND_SECONDS, Reconciler
+from tasks.app import create_app
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 30.0
+RESTART_SECONDS = 2.0
+
+
+class Stopped(BaseException):
+    """The supervisor was told to end."""
+
+
+@contextmanager
+def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
+    """Hold a lock file; None when another process holds it. The kernel frees it with the process."""
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
+
+
+def is_held(path: Path) -> bool:
+    """Whether any process holds this lock."""
+    with lock(path) as held:
+        return held is None
+
+
+def supervisor_lock(home: Path) -> Path:
+    """Held by the supervisor; its text is the supervisor's pid."""
+    return home / "run" / "supervisor.lock"
+
+
+def up_lock(home: Path) -> Path:
+    """Held by ``orchestrator up``."""
+    return home / "run" / "up.lock"
+
+
+def clients_lock(home: Path) -> Path:
+    """Shared by every command that watches a run."""
+    return home / "run" / "clients.lock"
+
+
+def ensure_supervisor(place: Place) -> None:
+    """Start a supervisor in the background unless one runs."""
+    assert place.home is not None
+    if not is_held(supervisor_lock(place.home)):
+        command = [sys.executable, "-P", "-m", "orchestrator.embedded"]
+        start("supervisor", command, {"ORCHESTRATOR_HOME": str(place.home)}, _without_addresses(place))
+
+
+def stop_supervisor(place: Place) -> None:
+    """End the supervisor and with it the cluster, and wait until it is gone."""
+    assert place.home is not None
+    path = supervisor_lock(place.home)
+    deadline = time.monotonic() + 2 * START_SECONDS
+    while is_held(path) and time.monotonic() < deadline:
+        try:
+            os.kill(int(path.read_text()), signal.SIGTERM)
+        except (ValueError, ProcessLookupError):
+            pass
+        time.sleep(0.2)
+
+
+def wait_until_idle(place: Place, seconds: float) -> None:
+    """Wait for the supervisor to end by itself, which it does when no run is active."""
+    assert place.home is not None
+    deadline = time.monotonic() + seconds
+    while is_held(supervisor_lock(place.home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+class Supervisor:
+    """One private cluster, from start to end."""
+
+    def __init__(self, place: Place, home: Path) -> None:
+        self.place = place
+        self.home = home
+        self.engine = open_engine(place.database_url)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.started: dict[str, float] = {}
+        self.reconciler = Reconciler(self.engine, open_store(place), create_app(place.broker_url))
+        self.gpus = gpu_names()
+
+    def run(self) -> None:
+        """Supervise until nothing is left to do, or until told to end."""
+        record_path = self.home / "run" / "processes.json"
+        end_leftovers(recorded(record_path))
+        for name in self._worker_names():
+            self._release(name)
+        signal.signal(signal.SIGTERM, _raise_stopped)
+        signal.signal(signal.SIGINT, _raise_stopped)
+        try:
+            while True:
+                if self._start_missing():
+                    record(record_path, self.processes)
+                if not self.reconciler.once() and not is_held(up_lock(self.home)):
+                    return
+                time.sleep(ROUND_SECONDS / 4)
+        except Stopped:
+            log.info("told to end")
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            valkey = {name: p for name, p in self.processes.items() if name == "valkey"}
+            stop({name: process for name, process in self.processes.items() if name not in valkey})
+            for name in self._worker_names():
+                self._release(name)
+            stop(valkey)
+            record_path.unlink(missing_ok=True)
+
+    def _worker_names(self) -> list[str]:
+        return ["cpu-worker", *(f"gpu-worker-{number}" for number in range(len(self.gpus)))]
+
+    def _release(self, name: str) -> None:
+        """What a worker that is surely dead held runs again at once, not after its lease."""
+        released = write(self.engine, lambda session: release_worker(session, self._node(name)))
+        if released:
+            log.warning("%d jobs of %s run again", released, name)
+
+    def _node(self, name: str) -> str:
+        return f"{name}@{self.home}"
+
+    def _start_missing(self) -> bool:
+        changed = False
+        for name in ("valkey", *self._worker_names()):
+            process = self.processes.get(name)
+            if process is not None and process.poll() is None:
+                continue
+            if time.monotonic() - self.started.get(name, -RESTART_SECONDS) < RESTART_SECONDS:
+                continue
+            if process is not None:
+                log.warning("%s ended with code %s and is started again", name, process.returncode)
+                stop({name: process})
+            self._start(name)
+            changed = True
+        return changed
+
+    def _start(self, name: str) -> None:
+        self.started[name] = time.monotonic()
+        if name == "valkey":
+            socket = socket_path(self.home)
+            socket.unlink(missing_ok=True)
+            self.processes[name] = start(name, valkey_command(socket), {}, self.place)
+            self._wait_for_valkey(socket)
+            return
+        self._release(name)
+        environment = worker_environment(self._node(name))
+        queue, concurrency = "cpu", os.cpu_count() or 1
+        if name.startswith("gpu"):
+            queue, concurrency = "gpu", 1
+            environment["CUDA_VISIBLE_DEVICES"] = name.rpartition("-")[2]
+        command = worker_command(queue, concurrency, f"{name}@%h")
+        self.processes[name] = start(name, command, environment, self.place)
+
+    def _wait_for_valkey(self, socket: Path) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.processes["valkey"].poll() is None:
+            try:
+                with redis.Redis(unix_socket_path=str(socket)) as client:
+                    client.ping()
+                return
+            except redis.RedisError:
+                time.sleep(0.02)
+        raise InfrastructureError(f"Valkey did not start; see {self.home / 'logs' / 'valkey.log'}.")
+
+
+def _raise_stopped(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _without_addresses(place: Place) -> Place:
+    """The supervisor finds its addresses by its home folder, as every command does."""
+    return Place(place.home, "", "", "")
+
+
+def main() -> None:
+    """The supervisor's process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    place = current_place()
+    assert place.home is not None
+    with lock(supervisor_lock(place.home)) as held:
+        if held is None:
+            return
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        Supervisor(place, place.home).run()
+
+
+if __name__ == "__main__":
+    main()

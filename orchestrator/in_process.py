@@ -1,0 +1,37 @@
+"""The same jobs in this process, in the order of the plan, without broker or workers: for debugging."""
+
+import os
+import socket
+import time
+
+from sqlalchemy import Engine, func, select
+
+from db.artifacts import ArtifactStore
+from db.clock import now
+from db.engine import reading, write
+from db.jobs import Worker
+from db.models import Job, JobState, Run, RunState
+from db.recovery import expire
+from tasks.job_task import Workplace, run_job
+
+
+def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
+    """Execute a run's jobs one after another until it has ended."""
+    workplace = Workplace(engine, store, Worker("in-process", socket.gethostname(), os.getpid()))
+    while True:
+        with reading(engine) as session:
+            state = session.scalar(select(Run.state).where(Run.id == run_id))
+            job_id = session.scalar(
+                select(func.min(Job.id)).where(
+                    Job.run_id == run_id,
+                    Job.state.in_((JobState.READY, JobState.QUEUED)),
+                    func.coalesce(Job.not_before, 0.0) <= now(),
+                )
+            )
+        if state != RunState.ACTIVE:
+            return
+        if job_id is None:
+            write(engine, expire)  # every job left waits for a retry, or for a killed process's lease
+            time.sleep(0.1)
+        else:
+            run_job(workplace, job_id)

