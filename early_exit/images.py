@@ -1,0 +1,156 @@
+"""From the bytes of an image file to a square uint8 RGB picture, and the training augmentations."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, UnidentifiedImageError
+
+MAX_BYTES = 50_000_000
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 16_384
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "I",
+    "I;16",
+    "I;16B",
+)
+
+MARGIN = 1.1
+"""Before the centre crop the shorter side is this much longer than the crop: 330 for 300 (spec §3)."""
+
+MAX_RATIO = 8
+"""A picture longer than this many times its width is cut to its middle before it is resized, so that a strip
+of 1×16,384 pixels does not become 330×5,406,720."""
+
+
+class ImageError(ValueError):
+    """These bytes are no image that can be decoded whole."""
+
+
+def check_decodes(data: bytes) -> None:
+    """Decode all pixels of an image file's bytes and drop them; raises ImageError as `decode` does.
+
+    Pillow, because OpenCV returns a full-sized array for a truncated file.
+    """
+    _load(data)
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The RGB pixels (H, W, 3) of an image file's bytes.
+
+    EXIF rotation is not applied (ImageFolder's loader does not either). Transparency is laid over white,
+    16-bit greys keep their upper 8 bits. Raises ImageError for bytes that are no image, damaged, too large
+    (50 MB, 50 megapixels or 16,384 pixels on a side; judged by the header, before any pixel), of a format or
+    pixel type outside the lists above, or animated.
+    """
+    loaded = _load(data)
+    if loaded.mode.startswith("I"):
+        greys = (np.asarray(loaded, dtype=np.int64) >> 8).astype(np.uint8)
+        return np.repeat(greys[:, :, np.newaxis], 3, axis=2)
+    if loaded.has_transparency_data:
+        loaded = loaded.convert("RGBA")
+        loaded = Image.alpha_composite(Image.new("RGBA", loaded.size, "white"), loaded)
+    return np.array(loaded.convert("RGB"), dtype=np.uint8)
+
+
+def _load(data: bytes) -> Image.Image:
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_header(opened)
+        opened.load()
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"no image in any of the formats {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's readers raise whatever damaged bytes make them trip over
+        raise ImageError(f"cannot be decoded: {error}") from error
+    if opened.mode == "I":
+        greys = np.asarray(opened)
+        if greys.min() < 0 or greys.max() > 0xFFFF:
+            raise ImageError(f"grey values {greys.min()} to {greys.max()} do not fit 16 bits")
+    return opened
+
+
+def _check_header(opened: Image.Image) -> None:
+    width, height = opened.size
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width}×{height} pixels; at most {MAX_SIDE:,} on a side and {MAX_PIXELS:,} in all are read"
+        )
+    if opened.mode not in MODES:
+        raise ImageError(f"pixels of type {opened.mode} have no defined range of brightness")
+    # A camera's MPO file is a JPEG whose further frames are previews: its first frame is the photograph.
+    if opened.format != "MPO" and getattr(opened, "is_animated", False):
+        raise ImageError("more than one frame; only still images are read")
+
+
+def fit(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The (size, size, 3) input of the network: shorter side to round(1.1·size), then the centre (spec §3).
+
+    Antialiased bilinear; nothing is resampled when the shorter side has that length already.
+    """
+    return _resize_and_crop(picture, round(MARGIN * size), size)
+
+
+def resize_to(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (spec §4).
+
+    A square picture of that size already comes back as it is.
+    """
+    return _resize_and_crop(picture, size, size)
+
+
+def _resize_and_crop(picture: NDArray[np.uint8], shorter: int, size: int) -> NDArray[np.uint8]:
+    height, width = picture.shape[:2]
+    limit = MAX_RATIO * min(height, width)
+    if max(height, width) > limit:
+        picture = _centre(picture, min(height, limit), min(width, limit))
+        height, width = picture.shape[:2]
+    if min(height, width) != shorter:
+        # The longer side is truncated, as torchvision's Resize does.
+        scaled_height = shorter * height // min(height, width)
+        scaled_width = shorter * width // min(height, width)
+        scaled = Image.fromarray(picture).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+        picture = np.array(scaled, dtype=np.uint8)
+    return _centre(picture, size, size)
+
+
+def _centre(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if picture.shape[:2] == (height, width):
+        return picture
+    top = round((picture.shape[0] - height) / 2)
+    left = round((picture.shape[1] - width) / 2)
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+
+
+def augment(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A training view of uint8 (H, W, 3), the same shape: what follows the distortion in training (spec §6).
+
+    Either brightness times 0.8 to 1.2 or, with probability 0.25, grey, 50:50; mirrored with probability 0.25;
+    rotated by up to 25° either way, nearest pixel, black outside. Always draws five numbers from ``rng``.
+    """
+    jitters, grey, mirrored = rng.random() < 0.5, rng.random() < 0.25, rng.random() < 0.25
+    brightness, degrees = rng.uniform(0.8, 1.2), rng.uniform(-25.0, 25.0)
+    view = Image.fromarray(picture)
+    if jitters:
+        view = ImageEnhance.Brightness(view).enhance(brightness)
+    elif grey:
+        view = view.convert("L").convert("RGB")
+    if mirrored:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.array(view.rotate(degrees, Image.Resampling.NEAREST), dtype=np.uint8)
