@@ -1,0 +1,96 @@
+"""The built-in dataset: drawn letters and digits, for runs without photographs."""
+
+import shutil
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GLYPHS = "AHEMRSXZ38"
+FONTS = (
+    cv2.FONT_HERSHEY_SIMPLEX,
+    cv2.FONT_HERSHEY_DUPLEX,
+    cv2.FONT_HERSHEY_COMPLEX,
+    cv2.FONT_HERSHEY_TRIPLEX,
+)
+MAX_DEGREES = 20.0
+DARK, LIGHT = (0.0, 110.0), (140.0, 255.0)
+"""Ranges of R, G and B of what is dark and what is light: the glyph is one, its background the other."""
+
+
+def draw(folder: Path, images: int, size: int, seed: int) -> None:
+    """Write an ImageFolder of ``images`` PNG files of size×size pixels, equally many per glyph.
+
+    The pixels follow from ``seed``, the class and the file's number alone. The folder appears whole or not at
+    all: it is written beside its place and renamed. A folder that is there already is left as it is, so
+    name it by the arguments. Raises ValueError when ``images`` is no positive multiple of ten.
+    """
+    if images <= 0 or images % len(GLYPHS):
+        raise ValueError(f"{images} drawn images cannot be shared equally by {len(GLYPHS)} classes")
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        for label, glyph in enumerate(GLYPHS):
+            (unfinished / glyph).mkdir(parents=True)
+            for index in range(images // len(GLYPHS)):
+                picture = draw_glyph(glyph, size, np.random.default_rng([seed, label, index]))
+                _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                (unfinished / glyph / f"{index:04d}.png").write_bytes(encoded.tobytes())
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # otherwise another process was faster with the same pictures
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def draw_glyph(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One glyph on a shaded background: uint8 RGB (size, size, 3).
+
+    Font, height, stroke, place, rotation (up to 20° either way), shading and colours are drawn from ``rng``.
+    OpenCV 5 draws the four Hershey fonts in two weights of a typeface of its own, OpenCV 4 with their strokes:
+    the pictures depend on the version, and so does the digest of the dataset.
+    """
+    ink = _glyph_ink(glyph, size, rng)[:, :, np.newaxis]
+    start, end, colour = _colours(rng)
+    shade = _shading(size, rng)[:, :, np.newaxis]
+    background = start + shade * (end - start)
+    mixed = background + ink * (colour - background)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def _glyph_ink(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How much of each pixel the glyph covers: (size, size) in [0, 1]."""
+    font = FONTS[rng.integers(len(FONTS))]
+    thickness = max(1, round(size * rng.uniform(0.03, 0.06)))
+    height_at_scale_1 = cv2.getTextSize(glyph, font, 1.0, thickness)[0][1]
+    scale = size * rng.uniform(0.45, 0.6) / height_at_scale_1
+    (width, height), _ = cv2.getTextSize(glyph, font, scale, thickness)
+    left, bottom = round((size - width) / 2), round((size + height) / 2)
+    upright = np.zeros((size, size), np.uint8)
+    cv2.putText(upright, glyph, (left, bottom), font, scale, 255, thickness, cv2.LINE_AA)
+    middle = (size / 2, size / 2)
+    degrees = rng.uniform(-MAX_DEGREES, MAX_DEGREES)
+    motion = np.asarray(cv2.getRotationMatrix2D(middle, degrees, 1.0), dtype=np.float64)
+    motion[:, 2] += rng.uniform(-0.07, 0.07, 2) * size
+    return np.asarray(cv2.warpAffine(upright, motion, (size, size)), dtype=np.float64) / 255
+
+
+def _shading(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A ramp from 0 to 1 in a random direction: (size, size)."""
+    angle = rng.uniform(0, 2 * np.pi)
+    across = np.linspace(-1, 1, size)
+    ramp = np.cos(angle) * across[np.newaxis, :] + np.sin(angle) * across[:, np.newaxis]
+    return np.asarray((ramp - ramp.min()) / (ramp.max() - ramp.min()))
+
+
+def _colours(rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
+    """Both ends of the background's shading and the glyph's colour: RGB in [0, 255]."""
+    dark, light = rng.uniform(*DARK, (2, 3)), rng.uniform(*LIGHT, (2, 3))
+    if rng.random() < 0.5:
+        return light[0], light[1], dark[0]
+    return dark[0], dark[1], light[0]
