@@ -1,0 +1,93 @@
+"""Where an image leaves the network, and the counts every metric is divided from (spec §8 and §9)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from early_exit.vocabulary import EXPERTS, POLICIES, THRESHOLDS
+
+
+@dataclass(frozen=True)
+class SweepCounts:
+    """Integer counts over N images at T thresholds, one column per exit; int64."""
+
+    #: (T, 4): images that leave at exit 1…4; each row sums to N
+    n: NDArray[np.int64]
+    #: (T, 4): those of them that are answered correctly
+    c: NDArray[np.int64]
+    #: (T, 3): images whose confidence at branch 1…3 is at least p_tar, whether or not they left before
+    r: NDArray[np.int64]
+
+
+def softmax_confidence(
+    logits: NDArray[np.floating], temperatures: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Confidence and predicted class at every exit: the largest of softmax(logits / T), and where it is.
+
+    ``logits`` is (N, 4, C), ``temperatures`` (4,), one positive scalar per exit. Both results are (N, 4),
+    the confidence in float64, where the thresholds are compared; equal logits give the lowest class.
+    """
+    scaled = logits.astype(np.float64) / temperatures[:, np.newaxis]
+    predicted = scaled.argmax(axis=2)
+    scaled -= scaled.max(axis=2, keepdims=True)
+    # The largest class stands at exp(0) = 1 now.
+    return 1.0 / np.exp(scaled).sum(axis=2), predicted
+
+
+def decide(
+    confidence: NDArray[np.float64], predicted: NDArray[np.int64], p_tar: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The exit (1…4) at which each image leaves, and the class it is answered with: both (N,).
+
+    ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first branch, exits 1 to 3, whose
+    confidence exceeds ``p_tar`` strictly. All others leave at exit 4, which answers when its confidence is
+    at least ``p_tar``; otherwise the most confident of the four exits does, the earliest of equals (spec §8).
+    """
+    confident = confidence[:, :3] > p_tar  # (N, 3)
+    leaves_early = confident.any(axis=1)  # (N,)
+    exit_index = np.where(leaves_early, confident.argmax(axis=1), 3)
+    undecided = ~leaves_early & (confidence[:, 3] < p_tar)
+    answering = np.where(undecided, confidence.argmax(axis=1), exit_index)
+    answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]
+    return exit_index + 1, answer
+
+
+def sweep(
+    confidence: NDArray[np.float64],
+    predicted: NDArray[np.int64],
+    label: NDArray[np.int64],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> SweepCounts:
+    """Count who leaves where, and who is right, at each threshold.
+
+    ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,). The published rates are quotients of these
+    counts: the spec's columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (spec §9).
+    """
+    n = np.zeros((len(thresholds), 4), np.int64)
+    c = np.zeros((len(thresholds), 4), np.int64)
+    r = np.zeros((len(thresholds), 3), np.int64)
+    for row, p_tar in enumerate(thresholds):
+        exits, answer = decide(confidence, predicted, p_tar)
+        n[row] = np.bincount(exits, minlength=5)[1:]
+        c[row] = np.bincount(exits[answer == label], minlength=5)[1:]
+        r[row] = (confidence[:, :3] >= p_tar).sum(axis=0)
+    return SweepCounts(n, c, r)
+
+
+def expert_for(policy: str, kind: str, seen: str | None) -> str:
+    """The expert that decides about an image of true kind ``kind`` which the classifier takes for ``seen``.
+
+    ``seen`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
+    for the policy `classifier` without what it saw.
+    """
+    if policy in EXPERTS:
+        return policy
+    if policy == "oracle":
+        return kind
+    if policy != "classifier":
+        raise ValueError(f"unknown policy {policy!r}: it is one of {', '.join(POLICIES)}")
+    if seen is None:
+        raise ValueError("policy 'classifier' needs the kind that the classifier saw")
+    return seen
