@@ -1,0 +1,95 @@
+"""From measured stage times and a link to end-to-end seconds per image (spec §11)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+INITIAL_WINDOW_BYTES = 14_600
+"""What TCP sends before the first acknowledgement: ten segments of 1,460 bytes (RFC 6928)."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """The network between edge and cloud: bandwidth in megabits per second, round trip in milliseconds."""
+
+    name: str
+    bandwidth_mbps: float
+    rtt_ms: float
+
+
+PROFILES = {
+    link.name: link
+    for link in (Link("sao_paulo", 93.6, 10.0), Link("fremont", 73.3, 180.0), Link("paris", 60.0, 216.0))
+}
+"""The paper's three cloud sites as seen from Rio de Janeiro (spec §11), by name."""
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """Seconds that one image spends in each part of the system, at batch 1."""
+
+    #: spectrum and distortion classifier, on the edge
+    classifier: float
+    #: backbone stages 1, 2 and 3, each with its branch; not cumulative
+    edge: tuple[float, float, float]
+    #: backbone stage 4 and the final layer
+    cloud: float
+    #: making the payload of the feature map, on the edge
+    encode: float
+    #: reading it, in the cloud
+    decode: float
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Seconds per image, float64 (N,), by where they are spent; ``total`` is the sum of the other four."""
+
+    classifier: NDArray[np.float64]
+    #: the stages up to the image's exit, and encoding if it is offloaded
+    edge: NDArray[np.float64]
+    link: NDArray[np.float64]
+    #: decoding, stage 4 and the final layer; 0 for an image that left on the edge
+    cloud: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+
+def slow_start_rounds(payload_bytes: int) -> int:
+    """Round trips until the payload has arrived, the congestion window doubling in each from 14,600 bytes."""
+    rounds = 1
+    while INITIAL_WINDOW_BYTES * (2**rounds - 1) < payload_bytes:
+        rounds += 1
+    return rounds
+
+
+def link_seconds(link: Link, payload_bytes: int) -> float:
+    """Seconds of one request to the cloud over a new TCP connection, as the released code makes them.
+
+    One round trip for the handshake, r for the payload under slow start (the reply comes back in the last of
+    them), and the payload's bits at full bandwidth: rtt·(1 + r) + 8·payload/bandwidth. No losses, no window
+    limit. Raises ValueError when there is nothing to send.
+    """
+    if payload_bytes <= 0:
+        raise ValueError(f"a payload of {payload_bytes} bytes: an offloaded image sends at least one")
+    waiting = link.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))
+    return waiting + 8 * payload_bytes / (link.bandwidth_mbps * 1e6)
+
+
+def end_to_end(
+    exits: NDArray[np.int64],
+    stage_seconds: StageSeconds,
+    link: Link,
+    payload_bytes: int,
+    uses_classifier: bool,
+) -> Latencies:
+    """Seconds of each image that leaves at ``exits`` (N,), 1…4; exit 4 is offloaded after stage 3.
+
+    Not counted, as in the spec: the way from the end device to the edge, decoding and resizing the image.
+    """
+    offloaded = exits == 4
+    up_to_stage = np.cumsum(stage_seconds.edge)  # (3,)
+    classifier = np.full(exits.shape, stage_seconds.classifier if uses_classifier else 0.0)
+    edge = up_to_stage[np.minimum(exits, 3) - 1] + np.where(offloaded, stage_seconds.encode, 0.0)
+    on_link = np.where(offloaded, link_seconds(link, payload_bytes), 0.0)
+    cloud = np.where(offloaded, stage_seconds.decode + stage_seconds.cloud, 0.0)
+    return Latencies(classifier, edge, on_link, cloud, classifier + edge + on_link + cloud)
