@@ -44,7 +44,7 @@ class ArtifactStore:
 
     def write(self, tensors: Tensors, writer: str) -> StoredFile:
         """Store arrays; ``writer`` (job and attempt) names the temporary file."""
-        return self.write_bytes(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}), writer)
+        return self.write_bytes(save({name: np.asarray(t, order="C") for name, t in tensors.items()}), writer)
 
     def write_bytes(self, content: bytes, writer: str) -> StoredFile:
         """Store a file's content as it is."""
@@ -119,7 +119,7 @@ class CheckpointFile:
 
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
         """Replace the checkpoint as a whole."""
-        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
         self.store._replace(self.uri, save(contiguous, metadata), self.writer)
 
     def delete(self) -> None:

@@ -63,7 +63,9 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
             .values(key=Artifact.key + ":set-aside-" + cast(Artifact.id, String))
         )
     active = select(Run.id).where(Run.state == RunState.ACTIVE)
-    producers = or_(Job.id == bad.job_id, Job.artifact_id == bad.artifact_id)
+    producers = Job.id == bad.job_id
+    if bad.artifact_id is not None:
+        producers |= Job.artifact_id == bad.artifact_id
     runs: set[int] = set()
     for job_id, run_id in session.execute(
         select(Job.id, Job.run_id).where(producers, Job.run_id.in_(active)).order_by(Job.id)
@@ -97,8 +99,9 @@ def _reopen(session: Session, job_id: int) -> None:
 
 
 def recount(session: Session, run_id: int) -> int:
-    """Rebuild ``waiting_for`` of a run's open jobs from the graph; returns how many had drifted."""
-    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(OPEN)).order_by(Job.id)
+    """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many had drifted."""
+    counted = (*OPEN, JobState.SKIPPED)
+    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(counted)).order_by(Job.id)
     session.execute(locked.with_for_update()).all()
     parent = aliased(Job)
     unfinished = (
@@ -118,7 +121,8 @@ def recount(session: Session, run_id: int) -> int:
         update(Job)
         .where(
             Job.run_id == run_id,
-            Job.state.in_((JobState.WAITING, JobState.READY, JobState.QUEUED)),
+            Job.state.in_(counted),
+            Job.state != JobState.RUNNING,
             drifted,
         )
         .values(waiting_for=unfinished, state=state)

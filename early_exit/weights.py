@@ -121,7 +121,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     Raises ``WeightsError`` for a file that is missing, not regular, empty, too large, not safetensors
     (a pickled ``.pt`` and an HTML page are named as such), or without ``features.*`` tensors.
     """
-    return parse_weights(_read_regular(path), str(path))
+    return parse_weights(read_file(path), str(path))
 
 
 def parse_weights(data: bytes, name: str) -> dict[str, np.ndarray]:
@@ -138,7 +138,8 @@ def parse_weights(data: bytes, name: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _read_regular(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a weights file; ``WeightsError`` for one that is missing, not regular or too large."""
     try:
         with open(path, "rb", opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -93,10 +93,8 @@ def stop_supervisor(place: Place) -> None:
     path = supervisor_lock(place.home)
     deadline = time.monotonic() + 2 * START_SECONDS
     while is_held(path) and time.monotonic() < deadline:
-        try:
+        with suppress(ValueError, ProcessLookupError):
             os.kill(int(path.read_text()), signal.SIGTERM)
-        except (ValueError, ProcessLookupError):
-            pass
         time.sleep(0.2)
 
 

@@ -48,7 +48,9 @@ def current_place() -> Place:
         (home / "run").chmod(0o700)
         (home / "logs").mkdir(exist_ok=True)
     except OSError as error:
-        raise UsageError(f"home '{home}': {error.strerror}. Set {HOME_VARIABLE} to a writable folder.") from None
+        raise UsageError(
+            f"home '{home}': {error.strerror}. Set {HOME_VARIABLE} to a writable folder."
+        ) from None
     return Place(
         home,
         f"redis+socket://{socket_path(home)}",
@@ -87,5 +89,3 @@ def gpu_names() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-
-

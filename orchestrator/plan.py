@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from early_exit.latency import PROFILES
 from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, POLICIES, PRISTINE
 from orchestrator.spec import Spec, canonical_json
 from tasks.params import (
@@ -27,7 +28,6 @@ from tasks.params import (
     TrainExpert,
 )
 
-NETWORK_PROFILES = ("sao_paulo", "fremont", "paris")
 TEST, TRAIN, VALIDATION = "test", "train", "validation"
 
 
@@ -330,7 +330,7 @@ class _Expansion:
         classified: dict[tuple[str, int], list[int]],
     ) -> None:
         for policy in POLICIES:
-            for profile in NETWORK_PROFILES:
+            for profile in PROFILES:
                 for kind, level in conditions(self.spec):
                     params = Latency(policy, profile, kind, level, self.spec.p_tar, self.spec.payload)
                     decisions = self._decisions(policy, (kind, level), predicted, classified)

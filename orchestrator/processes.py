@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-import tasks
 from orchestrator.errors import InfrastructureError
 from orchestrator.place import Place
-from workers import process as worker_process
+from tasks.app import PACKAGES_VARIABLE, WORKER_VARIABLE, packages
 
 STOP_SECONDS = 8.0
 
@@ -39,7 +39,9 @@ class Leader:
             return False
 
 
-def start(name: str, command: Sequence[str], environment: Mapping[str, str], place: Place) -> subprocess.Popen[bytes]:
+def start(
+    name: str, command: Sequence[str], environment: Mapping[str, str], place: Place
+) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, away from any checkout, its output in ``logs/NAME.log``."""
     assert place.home is not None
     with (place.home / "logs" / f"{name}.log").open("ab") as log:
@@ -66,8 +68,8 @@ def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
 def worker_environment(name: str) -> dict[str, str]:
     """One thread per process for every library that would take all cores, and what the guard compares."""
     return {
-        worker_process.NAME_VARIABLE: name,
-        worker_process.PACKAGES_VARIABLE: str(Path(tasks.__file__).resolve().parent.parent),
+        WORKER_VARIABLE: name,
+        PACKAGES_VARIABLE: str(packages()),
         "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -159,12 +161,8 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
             process.terminate()
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes.values():
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         process.wait()

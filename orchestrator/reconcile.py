@@ -60,7 +60,9 @@ class Reconciler:
             with reading(self.engine) as session:
                 silent = has_silent(session, queue, RING_AGAIN_SECONDS)
             if silent and waiting_messages(self.app, queue) == 0:
-                self._ring(write(self.engine, lambda session, q=queue: ring_again(session, q, RING_AGAIN_SECONDS)))
+                self._ring(
+                    write(self.engine, lambda session, q=queue: ring_again(session, q, RING_AGAIN_SECONDS))
+                )
 
     def _audit(self) -> None:
         def audit(session: Session) -> int:

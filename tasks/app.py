@@ -1,6 +1,7 @@
 """The Celery app: the message contract between producer and workers. SQL is the truth, Redis a doorbell."""
 
 import os
+from pathlib import Path
 
 from celery import Celery
 from kombu import Queue
@@ -8,6 +9,9 @@ from kombu import Queue
 BROKER_VARIABLE = "ORCHESTRATOR_BROKER_URL"
 DATABASE_VARIABLE = "ORCHESTRATOR_DATABASE_URL"
 ARTIFACTS_VARIABLE = "ORCHESTRATOR_ARTIFACTS_URL"
+WORKER_VARIABLE = "ORCHESTRATOR_WORKER"
+PACKAGES_VARIABLE = "ORCHESTRATOR_PACKAGES"
+"""The folder that a worker must import our packages from: its supervisor's own."""
 
 VISIBILITY_SECONDS = 24 * 3600
 """Redelivery by the broker is off in practice: leases in SQL recover lost jobs, one mechanism and not two."""
@@ -52,6 +56,11 @@ def create_app(broker_url: str | None) -> Celery:
         },
     )
     return app
+
+
+def packages() -> Path:
+    """The folder that this process imports our packages from."""
+    return Path(__file__).resolve().parent.parent
 
 
 def broker_url_from_environment() -> str:

@@ -9,26 +9,17 @@ from typing import Any
 
 from celery.signals import worker_init
 
-import tasks
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Worker
-from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE
+from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE, packages
 from tasks.job_task import Workplace
-
-NAME_VARIABLE = "ORCHESTRATOR_WORKER"
-PACKAGES_VARIABLE = "ORCHESTRATOR_PACKAGES"
-
-
-def packages() -> Path:
-    """The folder that this process imports our packages from."""
-    return Path(tasks.__file__).resolve().parent.parent
 
 
 @functools.cache
 def workplace() -> Workplace:
     """Database, artifacts and name of this process, from its environment."""
-    name = os.environ.get(NAME_VARIABLE, "by-hand")
+    name = os.environ.get(WORKER_VARIABLE, "by-hand")
     return Workplace(
         open_engine(os.environ[DATABASE_VARIABLE]),
         ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),

@@ -1,0 +1,263 @@
+"""The command line. Exit codes: 0 done, 1 no result, 2 usage, 3 some jobs failed, 4 infrastructure, 130 detached."""
+
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine, case, func, select
+from sqlalchemy.exc import DBAPIError
+
+from db.engine import DatabaseError, open_engine, reading
+from db.models import Job, JobState, Run, RunState
+from db.schema import upgrade
+from early_exit.dataset import DatasetError
+from early_exit.weights import WeightsError
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.place import Place, current_place, open_store
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reproduce an early-exit paper as a graph of Celery jobs, with every result in SQL.",
+)
+
+RunArgument = Annotated[
+    int | None, typer.Argument(metavar="[RUN]", help="The run's number; the newest without.")
+]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@cli.callback()
+def options(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
+    """Options of every command."""
+    # Read by `main` from the command line itself, since errors are shown outside of typer.
+
+
+@cli.command()
+def submit(
+    plan: Annotated[str, typer.Argument(help="What to run: full-paper.")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="A folder of photographs in ImageFolder layout.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A MobileNetV2's features.* in safetensors, or 'imagenet'.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="demo, photos or paper.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A field, as in p_tar=0.9.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of fields.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="No workers: for debugging.")] = False,
+) -> None:
+    """Run the whole paper, or attach to the run of the same spec."""
+    from orchestrator.launch import launch
+    from orchestrator.request import Request, check
+
+    request = Request(plan, profile, dataset, weights, settings or [], config)
+    check(request)
+    place, engine = _open(create=True)
+    raise typer.Exit(
+        launch(request, place, engine, _console(), dry_run=dry_run, wait=wait, in_process=in_process)
+    )
+
+
+@cli.command()
+def resume(run: RunArgument = None) -> None:
+    """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
+    from orchestrator.attend import attend
+
+    place, engine = _open()
+    with reading(engine) as session:
+        active = select(func.max(Run.id)).where(Run.state == RunState.ACTIVE)
+        run_id = run if run is not None else session.scalar(active)
+    raise typer.Exit(attend(place, engine, _existing(engine, run_id), _console()))
+
+
+@cli.command()
+def status(run: RunArgument = None) -> None:
+    """Show all runs, or the stages and failures of one."""
+    from orchestrator.progress import standing, table
+
+    _, engine = _open()
+    if run is None:
+        _console().print(_runs(engine))
+        return
+    console, run_id = _console(), _existing(engine, run)
+    now = standing(engine, run_id)
+    console.print(f"Run {run_id} is {now.state}.")
+    console.print(table(run_id, now))
+    with reading(engine) as session:
+        statement = select(Job.stage, Job.label, Job.error).where(
+            Job.run_id == run_id, Job.state == JobState.FAILED
+        )
+        for stage, label, error in session.execute(statement.order_by(Job.id)):
+            console.print(f"failed: {stage} ({label}): {error}", markup=False, soft_wrap=True)
+
+
+@cli.command()
+def results(
+    run: RunArgument = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Print accuracy, offloading probability and latency of a run."""
+    from orchestrator.output import print_tables
+    from orchestrator.results import tables
+
+    _, engine = _open()
+    run_id = _existing(engine, run)
+    with reading(engine) as session:
+        found = tables(session, run_id)
+        profile = session.scalars(select(Run.profile).where(Run.id == run_id)).one()
+    if not found:
+        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
+    print_tables(found, form, f"run {run_id}, profile {profile}", _console())
+
+
+@cli.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT.")],
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Query tables and views; read-only."""
+    from orchestrator.output import print_answer
+    from orchestrator.sql import query
+
+    _, engine = _open()
+    print_answer(query(engine, statement), form, _console())
+
+
+@cli.command()
+def up() -> None:
+    """Hold a private cluster that stays until Ctrl-C."""
+    from orchestrator.launch import hold
+
+    place, _ = _open(create=True)
+    hold(_private(place), _console())
+
+
+@cli.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="cpu, gpu, or both with a comma.")],
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Processes; the cores without.")] = (
+        os.cpu_count() or 1
+    ),
+    name: Annotated[str | None, typer.Option(help="Unique among the workers of a cluster.")] = None,
+) -> None:
+    """Run one Celery worker by hand."""
+    from orchestrator.launch import become_worker
+
+    place, _ = _open(create=True)
+    become_worker(place, queues, concurrency, name)
+
+
+@cli.command()
+def flower(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5555,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve Flower, which shows the live queues; with a password."""
+    from orchestrator.launch import become_flower
+
+    place, _ = _open(create=True)
+    become_flower(place, address, port, _console())
+
+
+@cli.command()
+def migrate() -> None:
+    """Create or upgrade the database's schema."""
+    _open(create=True)
+    _console().print("The database is at this code's schema.")
+
+
+@cli.command()
+def reconcile() -> None:
+    """Run the reconciler of a shared cluster."""
+    from orchestrator.launch import reconcile_forever
+
+    place, engine = _open(create=True)
+    reconcile_forever(place, engine)
+
+
+def _open(*, create: bool = False) -> tuple[Place, Engine]:
+    place = current_place()
+    if place.home is not None and not create and not (place.home / "orchestrator.db").exists():
+        raise UsageError(f"no runs under '{place.home}'. Start one: orchestrator submit full-paper")
+    engine = open_engine(place.database_url)
+    upgrade(engine)
+    open_store(place)
+    return place, engine
+
+
+def _private(place: Place) -> Place:
+    if place.home is None:
+        raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
+    return place
+
+
+def _existing(engine: Engine, run: int | None) -> int:
+    with reading(engine) as session:
+        newest = session.scalar(select(func.max(Run.id)))
+        known = session.get(Run, run) if run is not None else None
+    if newest is None:
+        raise UsageError("no runs yet. Start one: orchestrator submit full-paper")
+    if run is not None and known is None:
+        raise UsageError(f"no run {run}. `orchestrator status` lists the runs there are, up to {newest}.")
+    return run if run is not None else newest
+
+
+def _runs(engine: Engine) -> Table:
+    shown = Table(title="Runs", title_justify="left")
+    for column in ("run", "plan", "profile", "state", "done", "jobs"):
+        shown.add_column(column)
+    done = func.sum(case((Job.state == JobState.SUCCEEDED, 1), else_=0))
+    statement = (
+        select(Run.id, Run.plan, Run.profile, Run.state, done, func.count(Job.id))
+        .join(Job, Job.run_id == Run.id)
+        .group_by(Run.id)
+        .order_by(Run.id)
+    )
+    with reading(engine) as session:
+        for row in session.execute(statement):
+            shown.add_row(*(str(cell) for cell in row))
+    return shown
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; every expected error is one line on standard error."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    debug = "--debug" in sys.argv
+    try:
+        cli()
+    except OrchestratorError as error:
+        _end(str(error), error.exit_code, debug)
+    except (DatasetError, WeightsError, DatabaseError) as error:
+        _end(str(error), UsageError.exit_code, debug)
+    except DBAPIError as error:
+        _end(f"database: {str(error.orig).strip().splitlines()[0]}", 4, debug)
+    except KeyboardInterrupt:
+        _end("interrupted", 130, debug)
+
+
+def _end(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704  # within the handler of `main`
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,103 @@
+"""Live progress of a run, per stage: a table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from sqlalchemy import Engine, select
+
+from db.engine import reading
+from db.jobs import progress
+from db.models import JobState, Run, RunState
+
+POLL_SECONDS = 0.5
+PLAIN_SECONDS = 30.0
+
+Counts = dict[str, dict[JobState, int]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run's state and its jobs by stage and state."""
+
+    state: RunState
+    counts: Counts
+
+    @property
+    def total(self) -> int:
+        """All jobs of the run."""
+        return sum(sum(states.values()) for states in self.counts.values())
+
+    def count(self, state: JobState) -> int:
+        """Jobs in one state, over all stages."""
+        return sum(states.get(state, 0) for states in self.counts.values())
+
+
+def standing(engine: Engine, run_id: int) -> Standing:
+    """Where a run stands now."""
+    with reading(engine) as session:
+        state = session.scalars(select(Run.state).where(Run.id == run_id)).one()
+        return Standing(state, progress(session, run_id))
+
+
+def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[], None]) -> Standing:
+    """Show a run's progress until it has ended; ``keep_alive`` is called at every look."""
+    started = time.monotonic()
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            return _follow(
+                engine, run_id, keep_alive, lambda now: live.update(table(run_id, now), refresh=True)
+            )
+    last = started - PLAIN_SECONDS
+
+    def print_line(now: Standing) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            console.print(_line(run_id, now, last - started), soft_wrap=True)
+
+    return _follow(engine, run_id, keep_alive, print_line)
+
+
+def _follow(
+    engine: Engine, run_id: int, keep_alive: Callable[[], None], show: Callable[[Standing], None]
+) -> Standing:
+    while True:
+        now = standing(engine, run_id)
+        show(now)
+        if now.state != RunState.ACTIVE:
+            return now
+        keep_alive()
+        time.sleep(POLL_SECONDS)
+
+
+def table(run_id: int, now: Standing) -> Table:
+    """Jobs of each stage by state."""
+    shown = Table(title=f"Run {run_id}: {now.count(JobState.SUCCEEDED)} of {now.total} jobs done")
+    shown.add_column("stage")
+    for heading in ("done", "running", "queued", "waiting", "failed", "jobs"):
+        shown.add_column(heading, justify="right")
+    for stage, states in now.counts.items():
+        numbers = (
+            states.get(JobState.SUCCEEDED, 0),
+            states.get(JobState.RUNNING, 0),
+            states.get(JobState.QUEUED, 0) + states.get(JobState.READY, 0),
+            states.get(JobState.WAITING, 0),
+            states.get(JobState.FAILED, 0)
+            + states.get(JobState.SKIPPED, 0)
+            + states.get(JobState.CANCELLED, 0),
+            sum(states.values()),
+        )
+        shown.add_row(stage, *(str(number) if number else "·" for number in numbers))
+    return shown
+
+
+def _line(run_id: int, now: Standing, seconds: float) -> str:
+    running = [stage for stage, states in now.counts.items() if states.get(JobState.RUNNING)]
+    what = f", running {', '.join(running)}" if running else ""
+    return (
+        f"run {run_id}: {now.count(JobState.SUCCEEDED)} of {now.total} jobs done after {seconds:.0f} s{what}"
+    )

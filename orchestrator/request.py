@@ -1,0 +1,100 @@
+"""From what a user typed to a spec, a dataset and a plan; everything that can be refused is refused here."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from db.artifacts import ArtifactStore
+from early_exit.weights import check_weights, imagenet_weights, parse_weights, read_file
+from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
+from orchestrator.errors import UsageError
+from orchestrator.place import gpu_names
+from orchestrator.plan import Plan, plan
+from orchestrator.spec import PLANS, Spec, nearest, resolve
+from orchestrator.submit import releases
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of ``submit``, as typed."""
+
+    plan: str
+    profile: str | None
+    dataset: Path | None
+    weights: str | None
+    settings: list[str]
+    config: Path | None
+
+    @property
+    def chosen_profile(self) -> str:
+        """The named profile, or the one that what is given asks for."""
+        return self.profile or ("demo" if self.dataset is None else "photos")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All that a run is made of."""
+
+    spec: Spec
+    dataset: StoredDataset
+    plan: Plan
+
+
+def check(request: Request) -> Spec:
+    """The spec, before anything is read or stored; ``UsageError`` for what cannot go together."""
+    if request.plan not in PLANS:
+        raise UsageError(f"unknown plan '{request.plan}'.{nearest(request.plan, PLANS)}")
+    spec = resolve(request.chosen_profile, request.settings, request.config)
+    if spec.weights is not None:
+        raise UsageError(
+            "field 'weights': give a file with --weights FILE.safetensors or --weights imagenet."
+        )
+    if request.dataset is None and spec.profile != "demo":
+        raise UsageError(f"profile '{spec.profile}' needs photographs. Add --dataset DIR.")
+    if spec.backbone.epochs == 0 and request.weights is None:
+        raise UsageError(
+            "a frozen backbone needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet, "
+            "or train one with --set backbone.epochs=N."
+        )
+    return spec
+
+
+def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, local: bool) -> Resolved:
+    """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
+    spec = check(request)
+    settled = {"hardware": spec.hardware or _hardware(spec.device, local=local)}
+    if request.weights is not None:
+        settled["weights"] = _store_weights(request.weights, spec, store)
+    spec = spec.model_copy(update=settled)
+    built_in = request.dataset is None
+    folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
+    dataset = store_dataset(engine, folder, spec.split_seed, built_in=built_in)
+    return Resolved(spec, dataset, plan(spec, dataset.shape, releases()))
+
+
+def _store_weights(source: str, spec: Spec, store: ArtifactStore) -> str:
+    """Check the weights whole, copy them to the store, and return their digest."""
+    if source == "imagenet":
+        tensors = imagenet_weights()
+        check_weights(tensors, spec.architecture.width)
+        return store.write(tensors, "weights").sha256
+    content = read_file(Path(source))
+    check_weights(parse_weights(content, source), spec.architecture.width)
+    return store.write_bytes(content, f"weights-{os.getpid()}").sha256
+
+
+def _hardware(device: str, *, local: bool) -> str:
+    if device == "cuda":
+        names = gpu_names()
+        if not names and local:
+            raise UsageError("device 'cuda': this machine has no NVIDIA GPU. Use --set device=cpu.")
+        return names[0] if names else "cuda"
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
