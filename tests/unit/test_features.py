@@ -22,11 +22,12 @@ def backbone():
     return fold_batchnorm(Backbone(Architecture(width=0.1, stem_stride=1)))
 
 
-def test_vectors_do_not_depend_on_how_pictures_are_grouped(backbone):
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+@pytest.mark.parametrize(("side", "count"), [(32, 21), (130, 3)])
+def test_vectors_do_not_depend_on_how_pictures_are_grouped(backbone, side, count):
+    pictures = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     whole = extract(backbone, pictures)
-    parts = [extract(backbone, pictures[i:j]) for i, j in ((0, 0), (0, 2), (2, 5))]
-    assert [vector.shape for vector in whole] == [(5, size) for size in backbone.pooled_sizes]
+    parts = [extract(backbone, pictures[i:j]) for i, j in ((0, 0), (0, 2), (2, count))]
+    assert [vector.shape for vector in whole] == [(count, size) for size in backbone.pooled_sizes]
     assert all(vector.dtype == np.float32 for vector in whole)
     for exit_, vector in enumerate(whole):
         assert np.array_equal(vector, np.concatenate([part[exit_] for part in parts]))
