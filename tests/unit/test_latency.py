@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from early_exit.latency import PROFILES, Link, StageSeconds, end_to_end, link_seconds, slow_start_rounds
+
+STAGES = StageSeconds(classifier=1.0, edge=(2.0, 3.0, 4.0), cloud=5.0, encode=0.5, decode=0.25)
+EIGHT_BITS_A_SECOND = Link("slow", bandwidth_mbps=8e-6, rtt_ms=0.0)  # one byte a second
+
+
+@pytest.mark.parametrize(
+    ("payload", "rounds"),
+    [(1, 1), (14_600, 1), (14_601, 2), (43_800, 2), (43_801, 3), (64_000, 3), (331_000, 5)],
+)
+def test_the_window_doubles_each_round(payload, rounds):
+    assert slow_start_rounds(payload) == rounds
+
+
+@pytest.mark.parametrize(
+    ("profile", "payload", "seconds"),
+    [
+        # One round trip for the handshake, three for 64,000 bytes, five for 331,000.
+        ("sao_paulo", 64_000, 4 * 0.010 + 0.512 / 93.6),
+        ("fremont", 64_000, 4 * 0.180 + 0.512 / 73.3),
+        ("paris", 331_000, 6 * 0.216 + 2.648 / 60.0),
+    ],
+)
+def test_a_request_takes_its_round_trips_and_its_bits(profile, payload, seconds):
+    assert link_seconds(PROFILES[profile], payload) == pytest.approx(seconds)
+
+
+def test_sending_nothing_is_refused():
+    with pytest.raises(ValueError, match="payload"):
+        link_seconds(PROFILES["paris"], 0)
+
+
+def test_an_image_spends_time_up_to_its_exit_only():
+    spent = end_to_end(np.array([1, 2, 3, 4]), STAGES, EIGHT_BITS_A_SECOND, 10, uses_classifier=True)
+    assert spent.classifier.tolist() == [1, 1, 1, 1]
+    assert spent.edge.tolist() == [2, 5, 9, 9.5]
+    assert spent.link.tolist() == pytest.approx([0, 0, 0, 10])
+    assert spent.cloud.tolist() == [0, 0, 0, 5.25]
+    assert spent.total.tolist() == pytest.approx([3, 6, 10, 25.75])
+
+
+def test_a_system_without_a_classifier_does_not_wait_for_one():
+    spent = end_to_end(np.array([1, 4]), STAGES, EIGHT_BITS_A_SECOND, 10, uses_classifier=False)
+    assert spent.classifier.tolist() == [0, 0]
+    assert spent.total.tolist() == pytest.approx([2, 24.75])
+
+
+def test_no_images_take_no_time():
+    assert end_to_end(np.zeros(0, np.int64), STAGES, EIGHT_BITS_A_SECOND, 10, True).total.shape == (0,)
