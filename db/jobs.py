@@ -252,7 +252,15 @@ def skip_descendants(session: Session, job_id: int) -> None:
 
 
 def settle_run(session: Session, run_id: int) -> None:
-    """End a run whose jobs have all ended."""
+    """End a run whose jobs have all ended.
+
+    Who sees none but running jobs left locks the run first: of the last two that finish at the same time, the
+    second then sees that the first has ended.
+    """
+    coming = exists().where(Job.run_id == run_id, Job.state.in_(OPEN), Job.state != JobState.RUNNING)
+    if session.scalar(select(coming)):
+        return
+    session.execute(select(Run.id).where(Run.id == run_id).with_for_update(key_share=True)).all()
     unfinished = aliased(Job)
     failed = aliased(Job)
     session.execute(
