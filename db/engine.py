@@ -1,12 +1,14 @@
 """Connecting to SQLite or Postgres, and the two kinds of transaction: writing and reading."""
 
 import random
+import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
@@ -16,6 +18,11 @@ WRITE_TRIES = 10
 RETRYABLE_SQLSTATES = {"40P01", "40001", "55P03"}
 """Postgres: deadlock detected, serialization failure, lock not available."""
 
+_SESSION: dict[str, Any] = {
+    "expire_on_commit": False,
+    "execution_options": {"synchronize_session": False},  # no object outlives the statement that changes it
+}
+
 
 class DatabaseError(Exception):
     """The database cannot be used; the message says why and what to do."""
@@ -24,8 +31,8 @@ class DatabaseError(Exception):
 def open_engine(url: str) -> Engine:
     """An engine for ``sqlite:///PATH`` or ``postgresql://…``; raises ``DatabaseError`` on any other URL.
 
-    SQLite runs in WAL with ``synchronous=FULL``. No connection outlives its transaction (``NullPool``), so
-    that a forked worker child never shares one with its parent.
+    SQLite runs in WAL with ``synchronous=FULL``. Connections are pooled, so an engine belongs to the process
+    that opened it: a worker opens its own in each child, after the fork.
     """
     try:
         address = make_url(url)
@@ -34,9 +41,10 @@ def open_engine(url: str) -> Engine:
         if address.get_backend_name() not in ("sqlite", "postgresql"):
             raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
         arguments = {"timeout": 60} if address.get_backend_name() == "sqlite" else {"connect_timeout": 10}
-        engine = create_engine(address, poolclass=NullPool, connect_args=arguments)
-    except (ArgumentError, NoSuchModuleError):
-        raise DatabaseError(f"database '{url}': not a database URL such as sqlite:///PATH.") from None
+        engine = create_engine(address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments)
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        shown = re.sub("://.*@", "://***@", url)
+        raise DatabaseError(f"database '{shown}': not a database URL such as sqlite:///PATH.") from None
     except ModuleNotFoundError as error:
         raise DatabaseError(f"database '{address}': {error}. pip install 'orchestrator[postgres]'.") from None
     if engine.dialect.name == "sqlite":
@@ -48,14 +56,14 @@ def open_engine(url: str) -> Engine:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """A session in one write transaction (SQLite: BEGIN IMMEDIATE), committed at the end."""
-    with Session(engine, expire_on_commit=False) as session, session.begin():
+    with Session(engine, **_SESSION) as session, session.begin():
         yield session
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session in one read transaction: on SQLite it takes no write lock."""
-    with Session(engine.execution_options(reads_only=True), expire_on_commit=False) as session:
+    with Session(engine.execution_options(reads_only=True), **_SESSION) as session:
         yield session
 
 
@@ -78,8 +86,21 @@ def _retryable(error: DBAPIError) -> bool:
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where SQLAlchemy says so
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
         connection.execute(f"PRAGMA {pragma}").close()
+    _use_write_ahead_log(connection)
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    """Where several processes open a new file at once, SQLite refuses the switch instead of waiting for it."""
+    for attempt in range(WRITE_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if attempt == WRITE_TRIES - 1:
+                raise
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 
@@ -32,6 +33,10 @@ def upgrade(engine: Engine) -> None:
     except SqlDatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise DatabaseError(f"database '{engine.url}': {reason}.") from None
+    except CommandError as error:  # a revision that is none of ours
+        raise DatabaseError(
+            f"database '{engine.url}': {error}. Name an empty database or one of ours."
+        ) from None
 
 
 def _revision(connection: Connection, engine: Engine) -> str | None:

@@ -74,7 +74,7 @@ def postgres_template(postgres):
     """Name of a migrated Postgres database that those of the tests are copies of."""
     name = "migrated"
     _administer(postgres, f"CREATE DATABASE {name}")
-    upgrade(open_engine(postgres.format(name=name)))
+    _migrate(postgres.format(name=name))
     return name
 
 
@@ -82,7 +82,7 @@ def postgres_template(postgres):
 def sqlite_template(tmp_path_factory):
     """Path of a migrated SQLite database that those of the tests are copies of."""
     path = tmp_path_factory.mktemp("migrated") / "database.sqlite"
-    upgrade(open_engine(f"sqlite:///{path}"))  # the last connection to close leaves no write-ahead log
+    _migrate(f"sqlite:///{path}")
     return path
 
 
@@ -109,7 +109,16 @@ def database_url(request, tmp_path):
 @pytest.fixture
 def engine(database_url):
     """An engine on a migrated database of the test's own: once SQLite, once Postgres."""
-    return open_engine(database_url)
+    engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def _migrate(url):
+    """Leave no connection, so that the database can be copied: on SQLite the last one to close ends the log."""
+    engine = open_engine(url)
+    upgrade(engine)
+    engine.dispose()
 
 
 def _postgres_database(url, template):
@@ -120,9 +129,10 @@ def _postgres_database(url, template):
 
 
 def _administer(url, statement):
-    administrator = open_engine(url.format(name="postgres")).execution_options(isolation_level="AUTOCOMMIT")
-    with administrator.connect() as connection:
+    administrator = open_engine(url.format(name="postgres"))
+    with administrator.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text(statement))
+    administrator.dispose()
 
 
 @pytest.fixture
