@@ -41,7 +41,9 @@ def open_engine(url: str) -> Engine:
         if address.get_backend_name() not in ("sqlite", "postgresql"):
             raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
         arguments = {"timeout": 60} if address.get_backend_name() == "sqlite" else {"connect_timeout": 10}
-        engine = create_engine(address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments)
+        engine = create_engine(
+            address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments
+        )
     except (ArgumentError, NoSuchModuleError, ValueError):
         shown = re.sub("://.*@", "://***@", url)
         raise DatabaseError(f"database '{shown}': not a database URL such as sqlite:///PATH.") from None

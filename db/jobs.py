@@ -6,7 +6,7 @@ answers, somebody else was faster and nothing is written. The caller opens the t
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, exists, func, insert, or_, select, update
@@ -30,7 +30,7 @@ class JobInput:
 
     job_id: int
     stage: str
-    params: dict[str, Any]
+    params: dict[str, Any] = field(hash=False)
     artifact_id: int | None
     uri: str | None
     sha256: str | None
@@ -113,7 +113,16 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
             started_at=now(),
         )
     )
-    return Claim(job_id, *row, inputs=_inputs(session, job_id))
+    return Claim(
+        job_id,
+        row.run_id,
+        row.attempt,
+        row.stage,
+        row.label,
+        row.key,
+        row.params,
+        _inputs(session, job_id),
+    )
 
 
 def _inputs(session: Session, job_id: int) -> tuple[JobInput, ...]:

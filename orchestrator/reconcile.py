@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -60,9 +61,8 @@ class Reconciler:
             with reading(self.engine) as session:
                 silent = has_silent(session, queue, RING_AGAIN_SECONDS)
             if silent and waiting_messages(self.app, queue) == 0:
-                self._ring(
-                    write(self.engine, lambda session, q=queue: ring_again(session, q, RING_AGAIN_SECONDS))
-                )
+                again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
+                self._ring(write(self.engine, again))
 
     def _audit(self) -> None:
         def audit(session: Session) -> int:

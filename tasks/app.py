@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
+
+from db.dispatch import QUEUES
 
 BROKER_VARIABLE = "ORCHESTRATOR_BROKER_URL"
 DATABASE_VARIABLE = "ORCHESTRATOR_DATABASE_URL"
@@ -26,7 +28,7 @@ def create_app(broker_url: str | None) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_create_missing_queues=False,
-        task_queues=[Queue("cpu"), Queue("gpu")],
+        task_queues=[Queue(queue) for queue in QUEUES],
         task_default_queue="cpu",
         # Executing messages count against prefetch: no job is parked behind a long training.
         task_acks_late=True,

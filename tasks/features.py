@@ -1,8 +1,10 @@
 """features: the pooled vectors of the four exits, one pass of the backbone per picture."""
 
+import functools
+
 from early_exit.features import extract
-from early_exit.network import Architecture, fold_batchnorm, load_weights
-from tasks.job_io import JobContext, Output
+from early_exit.network import Architecture, Backbone, fold_batchnorm, load_weights
+from tasks.job_io import Input, JobContext, Output
 from tasks.params import Features
 from tasks.pictures import View, changed, load_pictures
 
@@ -20,7 +22,13 @@ def compute(params: Features, context: JobContext) -> Output:
         seed=params.seed or 0,
     )
     architecture = Architecture(params.architecture.width, params.architecture.stem_stride)
-    backbone = fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture))
+    backbone = _folded(context.input("train-backbone"), architecture)
     vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})
+
+
+@functools.lru_cache(maxsize=1)
+def _folded(source: Input, architecture: Architecture) -> Backbone:
+    """The backbone ready for inference, kept for the next shard: building it takes as long as a shard's passes."""
+    return fold_batchnorm(load_weights(source.load(), architecture))
