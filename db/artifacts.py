@@ -7,6 +7,7 @@ checks the digest.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -68,10 +69,11 @@ class ArtifactStore:
         return self.root / "files" / sha256[:2] / f"{sha256}.safetensors"
 
     def set_aside(self, uri: str) -> None:
-        """Move a bad file out of the way, kept for inspection."""
+        """Move a bad file out of the way, kept for inspection; one that was made again meanwhile stays."""
         path = self.root / uri
-        if path.exists():
-            path.replace(path.with_suffix(".bad"))
+        with suppress(FileNotFoundError):
+            if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
+                path.replace(path.with_suffix(".bad"))
 
     def checkpoint(self, key: str, writer: str) -> "CheckpointFile":
         """The training checkpoint of a key."""
