@@ -107,11 +107,29 @@ def database_url(request, tmp_path):
 
 
 @pytest.fixture
-def engine(database_url):
+def open_database():
+    """``open_database(url)`` is an engine that is closed after the test."""
+    engines = []
+
+    def remember(url):
+        engines.append(open_engine(url))
+        return engines[-1]
+
+    yield remember
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def engine(database_url, open_database):
     """An engine on a migrated database of the test's own: once SQLite, once Postgres."""
-    engine = open_engine(database_url)
-    yield engine
-    engine.dispose()
+    return open_database(database_url)
+
+
+@pytest.fixture
+def empty_engine(empty_database_url, open_database):
+    """An engine on a database without tables: once SQLite, once Postgres."""
+    return open_database(empty_database_url)
 
 
 def _migrate(url):

@@ -141,12 +141,11 @@ def work(engine, me):
                 write(engine, top_up)
 
 
-engine = open_engine(sys.argv[1])
 children = []
 for i in range(8):
     child = os.fork()
     if child == 0:
-        work(engine, Worker(f"cpu-{i}", "host", os.getpid()))
+        work(open_engine(sys.argv[1]), Worker(f"cpu-{i}", "host", os.getpid()))
         sys.exit()
     children.append(child)
 sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
