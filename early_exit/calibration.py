@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from early_exit.determinism import set_deterministic
 
 START = 1.5
-LIMITS = (0.1, 10.0)
+LIMITS = (0.25, 10.0)
 """Where every validation image is answered right, the likelihood alone would ask for temperature 0."""
 
 

@@ -17,7 +17,7 @@ def test_temperatures_make_confidence_equal_accuracy():
 
 def test_all_right_and_all_wrong_stay_within_the_limits():
     logits = np.array([[[2.0, 0.0]] * 4] * 5, np.float32)
-    assert fit_temperatures(logits, np.zeros(5, np.int64)).tolist() == [0.1] * 4
+    assert fit_temperatures(logits, np.zeros(5, np.int64)).tolist() == [0.25] * 4
     assert fit_temperatures(logits, np.ones(5, np.int64)).tolist() == [10.0] * 4
 
 
