@@ -133,10 +133,9 @@ def become_worker(place: Place, queues: str, concurrency: int, name: str | None)
         if queue not in QUEUES:
             raise UsageError(f"unknown queue '{queue}'.{nearest(queue, QUEUES)}")
     _require_cluster(place)
-    name = name or f"{queues.replace(',', '-')}-{os.getpid()}@{socket.gethostname()}"
-    node = name if "@" in name else f"{name}@%h"
-    command = worker_command(queues, concurrency, node)
-    _become(command, place, worker_environment(name))
+    name = name or f"{queues.replace(',', '-')}-{os.getpid()}"
+    node = name if "@" in name else f"{name}@{socket.gethostname()}"
+    _become(worker_command(queues, concurrency, node), place, worker_environment(node))
 
 
 def become_flower(place: Place, address: str, port: int, console: Console) -> NoReturn:
