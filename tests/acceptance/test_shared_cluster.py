@@ -1,0 +1,215 @@
+"""The services of docker-compose.yml, with the same commands, as processes on the loopback interface.
+
+Valkey listens on TCP with a password, Postgres is a real one, and what the commands print must not hold the
+password.
+"""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+import yaml
+
+from orchestrator.processes import valkey_binary
+
+ROOT = Path(__file__).parents[2]
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+PROGRAMS = Path(sys.executable).parent
+PASSWORD = secrets.token_hex(12)
+SMALL = {
+    "drawn.images": 200,
+    "drawn.size": 35,
+    "image_size": 32,
+    "spectrum_size": 32,
+    "shard_size": 40,
+    "views": 2,
+    "levels.gaussian_blur": [3],
+    "levels.gaussian_noise": [20],
+    "architecture.width": 0.25,
+    "backbone.epochs": 1,
+    "classifier.epochs": 1,
+    "expert.epochs": 2,
+    "training.threads": 1,
+    "measurement.warm_ups": 2,
+    "measurement.repeats": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the cluster's artifacts and logs lie; the current folder of its processes, and no checkout."""
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def broker_url(folder):
+    """A Valkey started by the command of its service."""
+    port = _free_port()
+    shell, option, script = SERVICES["valkey"]["command"]
+    script = script.replace("$$", "$").replace(
+        "valkey-server -", f"{valkey_binary()} - --bind 127.0.0.1 --port {port}"
+    )
+    valkey = _start("valkey", [shell, option, script], folder, {"VALKEY_PASSWORD": PASSWORD})
+    try:
+        with redis.Redis(port=port, password=PASSWORD) as client:
+            _wait(lambda: _answers(client), valkey)
+        assert PASSWORD not in Path(f"/proc/{valkey.pid}/cmdline").read_text()
+        yield f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
+    finally:
+        _stop(valkey)
+
+
+@pytest.fixture(scope="module")
+def cluster(folder, broker_url, postgres):
+    """Environment of a shared cluster with one CPU worker and a reconciler."""
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE cluster")
+    environment = {
+        "ORCHESTRATOR_BROKER_URL": broker_url,
+        "ORCHESTRATOR_DATABASE_URL": postgres.format(name="cluster"),
+        "ORCHESTRATOR_ARTIFACTS_URL": (folder / "artifacts").as_uri(),
+    }
+    assert _run(SERVICES["migrate"]["command"], folder, environment).returncode == 0
+    started = []
+    try:
+        for name in ("cpu-worker", "reconciler"):
+            command = [PROGRAMS / "orchestrator", *SERVICES[name]["command"]]
+            started.append(_start(name, command, folder, environment))
+        yield environment
+    finally:
+        for process in started:
+            _stop(process)
+
+
+def test_a_run_goes_through_the_shared_cluster(cluster, folder):
+    """``submit --wait`` stays to the end and prints the tables."""
+    ended = _submit(folder, cluster, "--wait")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Run 1 succeeded" in ended.stdout
+    for title in ("Accuracy at p_tar 0.8", "Offloading probability at p_tar 0.8", "End-to-end latency"):
+        assert title in ended.stdout
+    assert PASSWORD not in ended.stdout + ended.stderr
+
+    counted = _run(["sql", "select count(*) as n from accuracy", "--format", "csv"], folder, cluster)
+    assert counted.stdout.split() == ["n", str(5 * 3 * 101)]  # policies, conditions, thresholds
+
+
+def test_submit_returns_and_resume_watches(cluster, folder):
+    """Without ``--wait`` the run is stored and rung for; what is there already is found."""
+    assert _submit(folder, cluster, "--wait").returncode == 0
+    submitted = _submit(folder, cluster, "--set", "p_tar=0.9")
+    assert submitted.returncode == 0, submitted.stderr
+    run, found, to_run = re.search(r"Run (\d+) .* (\d+) found, (\d+) to run\.", submitted.stdout).groups()
+    assert int(to_run) == 5 * 3 * 3  # latencies: policies, networks, conditions
+    assert int(found) > int(to_run)
+    watched = _run(["resume", run], folder, cluster)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "Accuracy at p_tar 0.9" in watched.stdout
+
+
+def test_the_workers_healthcheck_finds_it(cluster, folder):
+    """The healthcheck of docker-compose.yml, as the shell of the container runs it."""
+    kind, script = SERVICES["cpu-worker"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    path = f"{PROGRAMS}:{os.environ['PATH']}"
+    environment = {**os.environ, **cluster, "PATH": path, "HOSTNAME": socket.gethostname()}
+    command = ["sh", "-c", script.replace("$$", "$")]
+    answer = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "pong" in answer.stdout
+
+
+def test_attempts_name_the_worker_as_flower_does(cluster, folder):
+    """``attempts.worker`` is Celery's name of the worker."""
+    assert _submit(folder, cluster, "--wait").returncode == 0
+    workers = _run(["sql", "select distinct worker from attempts", "--format", "csv"], folder, cluster)
+    assert workers.stdout.split() == ["worker", f"cpu-worker@{socket.gethostname()}"]
+
+
+def test_the_broker_wants_the_password(broker_url):
+    """Who does not know it is refused."""
+    address = broker_url.replace(PASSWORD, "guessed")
+    with redis.Redis.from_url(address) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+def test_no_log_holds_the_password(cluster, folder):
+    """Workers print their broker's address when they start."""
+    logs = {log.name: log.read_text() for log in folder.glob("*.log")}
+    assert logs.keys() == {"valkey.log", "cpu-worker.log", "reconciler.log"}
+    assert [name for name, text in logs.items() if PASSWORD in text] == []
+
+
+def _submit(folder, environment, *options):
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    return _run(["submit", "full-paper", *settings, *options], folder, environment)
+
+
+def _run(arguments, folder, environment):
+    return subprocess.run(
+        [PROGRAMS / "orchestrator", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def _start(name, command, folder, environment):
+    with (folder / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _stop(process):
+    """End a process as ``docker compose stop`` does, and its children with it."""
+    process.terminate()
+    try:
+        process.wait(60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(ready, process):
+    deadline = time.monotonic() + 30
+    while not ready():
+        assert process.poll() is None, "it ended"
+        assert time.monotonic() < deadline, "it does not answer"
+        time.sleep(0.05)
+
+
+def _answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
