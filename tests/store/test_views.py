@@ -1,0 +1,243 @@
+"""Every view against rows made by hand: the expected numbers are worked out in the comments."""
+
+import pytest
+from sqlalchemy import text
+
+from db.engine import reading
+from db.results import Classification, Latency, Prediction, SweepPoint
+from db.views import VIEWS
+
+# Four images at blur 3; (confidence, correct) at the exits 1 to 4 of the blur expert.
+IMAGES = {
+    10: [(0.90, True), (0.95, True), (0.99, True), (0.99, True)],
+    11: [(0.50, False), (0.85, True), (0.70, True), (0.90, True)],
+    12: [(0.30, False), (0.40, False), (0.60, False), (0.55, True)],
+    13: [(0.81, False), (0.20, True), (0.90, True), (0.97, True)],
+}
+
+# Counted from IMAGES by hand; an image leaves at the first exit whose confidence is above p_tar.
+#   p_tar 0.80: 10 and 13 leave at 1 (10 right, 13 wrong), 11 at 2 (right), nobody at 3, 12 at 4 (right).
+#               Above 0.80 at exit 1: 10, 13; at exit 2: 10, 11; at exit 3: 10, 13.
+#   p_tar 0.55: the same at 1 and 2, then 12 leaves at 3 (wrong). Above 0.55 at 3: all four.
+#   p_tar 0.99: nobody leaves before 4 (the comparison is strict); all four are right there.
+POINTS = {
+    0.80: {"n": 4, "n1": 2, "n2": 1, "n3": 0, "n4": 1, "c1": 1, "c2": 1, "c3": 0, "c4": 1, "r": (2, 2, 2)},
+    0.55: {"n": 4, "n1": 2, "n2": 1, "n3": 1, "n4": 0, "c1": 1, "c2": 1, "c3": 0, "c4": 0, "r": (2, 2, 4)},
+    0.99: {"n": 4, "n1": 0, "n2": 0, "n3": 0, "n4": 4, "c1": 0, "c2": 0, "c3": 0, "c4": 4, "r": (0, 0, 0)},
+}
+CONDITION = {"kind": "gaussian_blur", "level": 3}
+
+
+@pytest.fixture
+def run(add_run, add_artifact):
+    points = [
+        {
+            **CONDITION,
+            "policy": "oracle",
+            "p_tar": p_tar,
+            **{name: value for name, value in point.items() if name != "r"},
+            **dict(zip(("r1", "r2", "r3"), point["r"], strict=True)),
+        }
+        for p_tar, point in POINTS.items()
+    ]
+    predictions = [
+        {
+            **CONDITION,
+            "expert": "gaussian_blur",
+            "image": image,
+            "exit": number,
+            "confidence": confidence,
+            "predicted": 0,
+            "correct": correct,
+        }
+        for image, exits in IMAGES.items()
+        for number, (confidence, correct) in enumerate(exits, start=1)
+    ]
+    seen = {10: "gaussian_blur", 11: "gaussian_blur", 12: "pristine", 13: "gaussian_blur"}
+    classifications = [
+        {**CONDITION, "image": image, "seen": kind, "confidence": 0.9} for image, kind in seen.items()
+    ]
+    latency = {
+        **CONDITION,
+        "policy": "oracle",
+        "profile": "paris",
+        "p_tar": 0.8,
+        "payload": "json",
+        "n": 4,
+        "offloaded": 1,
+        "mean_seconds": 0.25,
+        "p50_seconds": 0.125,
+        "p95_seconds": 0.5,
+        "classifier_seconds": 0.0,
+        "edge_seconds": 0.0625,
+        "link_seconds": 0.125,
+        "cloud_seconds": 0.03125,
+    }
+    rows = {
+        "sweep": {SweepPoint: points},
+        "predict": {Prediction: predictions},
+        "classify": {Classification: classifications},
+        "latency": {Latency: [latency]},
+    }
+    return add_run(
+        {stage: [] for stage in rows},
+        columns={
+            stage: {
+                "stage": stage,
+                "state": "succeeded",
+                "artifact_id": add_artifact(f"key-{stage}", tables, stage=stage),
+            }
+            for stage, tables in rows.items()
+        },
+    )
+
+
+@pytest.fixture
+def query(engine):
+    def rows(statement, **parameters):
+        with reading(engine) as session:
+            return [dict(row) for row in session.execute(text(statement), parameters).mappings()]
+
+    return rows
+
+
+def test_accuracy_divides_right_answers_by_images_that_left_there(run, query):
+    rows = query("SELECT * FROM accuracy ORDER BY p_tar")
+    constant = {"run": run.id, "policy": "oracle", **CONDITION, "images": 4}
+    assert rows == [
+        # 0.55: 2 of 4 right in all; 2 of the 4 on the edge; nobody in the cloud
+        constant
+        | {"p_tar": 0.55, "overall_accuracy": 0.5, "edge_accuracy": 0.5, "cloud_accuracy": None}
+        | {"edge_exits": 4},
+        # 0.80: 3 of 4; 2 of the 3 on the edge; 1 of 1 in the cloud
+        constant
+        | {"p_tar": 0.8, "overall_accuracy": 0.75, "edge_accuracy": 2 / 3, "cloud_accuracy": 1.0}
+        | {"edge_exits": 3},
+        constant
+        | {"p_tar": 0.99, "overall_accuracy": 1.0, "edge_accuracy": None, "cloud_accuracy": 1.0}
+        | {"edge_exits": 0},
+    ]
+
+
+@pytest.mark.parametrize("p_tar", POINTS)
+def test_accuracy_can_be_recounted_from_predictions(run, query, p_tar):
+    first_confident = """
+        SELECT p.image, MIN(p.exit) AS exit
+        FROM jobs j JOIN predictions p ON p.artifact_id = j.artifact_id
+        WHERE j.run_id = :run AND p.expert = 'gaussian_blur' AND p.kind = 'gaussian_blur' AND p.level = 3
+          AND (p.confidence > :p_tar OR p.exit = 4)
+        GROUP BY p.image
+    """
+    (recounted,) = query(
+        f"""
+        SELECT COUNT(*) AS images,
+               SUM(CASE WHEN p.correct THEN 1 ELSE 0 END) AS right_answers,
+               SUM(CASE WHEN p.exit < 4 THEN 1 ELSE 0 END) AS edge_exits
+        FROM ({first_confident}) f
+        JOIN predictions p ON p.image = f.image AND p.exit = f.exit
+        """,  # noqa: S608  # both parts stand above
+        run=run.id,
+        p_tar=p_tar,
+    )
+    (shown,) = query("SELECT * FROM accuracy WHERE p_tar = :p_tar", p_tar=p_tar)
+    assert shown["images"] == recounted["images"] == 4
+    assert shown["overall_accuracy"] == recounted["right_answers"] / 4
+    assert shown["edge_exits"] == recounted["edge_exits"]
+
+
+def test_offloading_is_the_share_that_reaches_the_cloud(run, query):
+    rows = query(
+        "SELECT p_tar, images, offloading_probability, edge_exit_probability FROM offloading ORDER BY p_tar"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        (0.55, 4, 0.0, 1.0),
+        (0.80, 4, 0.25, 0.75),
+        (0.99, 4, 1.0, 0.0),
+    ]
+
+
+def test_exit_rates_are_cumulative_conditional_and_independent(run, query):
+    rows = query("SELECT * FROM exit_rates WHERE p_tar = 0.8 ORDER BY exit")
+    names = ("exit", "exits", "cumulative_rate", "conditional_rate", "independent_rate", "accuracy")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (1, 2, 0.5, 0.5, 0.5, 0.5),  # 2 of 4 leave, one of them right; 2 of 4 are above 0.8
+        (2, 1, 0.75, 0.5, 0.5, 1.0),  # 1 of the 2 that come this far
+        (3, 0, 0.75, 0.0, 0.5, None),  # none of 1, and so no accuracy
+        (4, 1, 1.0, 1.0, 1.0, 1.0),  # the last exit takes all
+    ]
+
+
+def test_an_exit_that_nobody_reaches_has_no_conditional_rate(run, query):
+    (row,) = query("SELECT conditional_rate, exits FROM exit_rates WHERE p_tar = 0.55 AND exit = 4")
+    assert row == {"conditional_rate": None, "exits": 0}
+
+
+def test_latency_says_what_is_offloaded_and_where_time_goes(run, query):
+    (row,) = query("SELECT * FROM latency")
+    assert row == {
+        "run": run.id,
+        "policy": "oracle",
+        "profile": "paris",
+        **CONDITION,
+        "p_tar": 0.8,
+        "payload": "json",
+        "images": 4,
+        "offloading_probability": 0.25,
+        "mean_seconds": 0.25,
+        "p50_seconds": 0.125,
+        "p95_seconds": 0.5,
+        "classifier_seconds": 0.0,
+        "edge_seconds": 0.0625,
+        "link_seconds": 0.125,
+        "cloud_seconds": 0.03125,
+    }
+
+
+def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query):
+    assert query("SELECT * FROM classifier_confusion ORDER BY seen") == [
+        {"run": run.id, **CONDITION, "seen": "gaussian_blur", "images": 3, "share": 0.75},
+        {"run": run.id, **CONDITION, "seen": "pristine", "images": 1, "share": 0.25},
+    ]
+
+
+def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
+    counts = {"run", "level", "images", "exit", "exits", "edge_exits"}
+    counts |= {"jobs", "found", "waiting", "queued", "running", "succeeded", "failed", "skipped", "cancelled"}
+    texts = {"policy", "kind", "seen", "profile", "payload", "run_state", "stage"}
+    for view in VIEWS:
+        for row in query(f"SELECT * FROM {view}"):  # noqa: S608  # a name of ours
+            for name, value in row.items():
+                expected = int if name in counts else str if name in texts else float
+                assert value is None or type(value) is expected, (view, name, value)
+
+
+def test_a_shared_result_shows_under_every_run_that_has_it(run, add_run, query):
+    found = {"state": "succeeded", "found": True, "artifact_id": run.job("sweep").artifact_id}
+    other = add_run({"sweep": []}, columns={"sweep": found})
+    rows = query("SELECT run, COUNT(*) AS points FROM accuracy GROUP BY run ORDER BY run")
+    assert rows == [{"run": run.id, "points": 3}, {"run": other.id, "points": 3}]
+    assert query("SELECT run FROM latency") == [{"run": run.id}]
+    assert query("SELECT run FROM latest_run") == [{"run": other.id}]
+
+
+def test_run_progress_counts_jobs_by_stage_and_state(add_run, query):
+    states = {
+        "a": {"state": "succeeded", "found": True},
+        "b": {"state": "succeeded"},
+        "c": {"state": "running", "lease_until": 1.0},
+        "d": {"state": "ready"},
+        "e": {"state": "queued"},
+        "f": {"state": "waiting"},
+        "g": {"state": "failed", "error": "no"},
+        "h": {"state": "skipped"},
+        "i": {"state": "cancelled"},
+        "j": {"state": "waiting", "stage": "latency"},
+    }
+    run = add_run(dict.fromkeys(states, ()), columns=states)
+    zero = dict.fromkeys(("found", "queued", "running", "succeeded", "failed", "skipped", "cancelled"), 0)
+    constant = {"run": run.id, "run_state": "active", "profile": "demo"}
+    assert query("SELECT * FROM run_progress ORDER BY stage DESC") == [
+        {**constant, "stage": "sweep", "jobs": 9, "found": 1, "waiting": 1, "queued": 2, "running": 1}
+        | {"succeeded": 2, "failed": 1, "skipped": 1, "cancelled": 1},
+        {**constant, **zero, "stage": "latency", "jobs": 1, "waiting": 1},
+    ]
