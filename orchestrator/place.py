@@ -5,12 +5,14 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from db.artifacts import ArtifactStore
 from orchestrator.errors import UsageError
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 SOCKET_PATH_LIMIT = 100
 """Unix socket paths end at 104 to 108 bytes, by system."""
 
@@ -39,7 +41,10 @@ def current_place() -> Place:
     variables = (BROKER_VARIABLE, DATABASE_VARIABLE, ARTIFACTS_VARIABLE)
     missing = [name for name in variables if not os.environ.get(name)]
     if not missing:
-        return Place(None, *(os.environ[name] for name in variables))
+        broker_url, database_url, artifacts_url = (os.environ[name] for name in variables)
+        if urlsplit(broker_url).scheme not in BROKER_SCHEMES:
+            raise UsageError(f"{BROKER_VARIABLE}: not a Redis or Valkey. Use redis://:PASSWORD@HOST:6379/0.")
+        return Place(None, broker_url, database_url, artifacts_url)
     if len(missing) < len(variables):
         raise UsageError(f"a shared cluster needs all three addresses; {' and '.join(missing)} is not set.")
     home = Path(os.environ.get(HOME_VARIABLE) or ".orchestrator").absolute()
