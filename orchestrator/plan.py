@@ -26,6 +26,7 @@ from tasks.params import (
     TrainBackbone,
     TrainClassifier,
     TrainExpert,
+    Training,
 )
 
 TEST, TRAIN, VALIDATION = "test", "train", "validation"
@@ -127,7 +128,7 @@ class _Expansion:
             classes=self.dataset.classes,
             architecture=spec.architecture,
             weights=spec.weights,
-            training=spec.backbone,
+            training=Training(epochs=0) if frozen else spec.backbone,
             seed=None if frozen else spec.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,

@@ -1,0 +1,445 @@
+"""The plan: which jobs there are, who reads whom, and what changes a key."""
+
+import dataclasses
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from early_exit.vocabulary import EXPERTS, POLICIES
+from orchestrator.plan import DatasetShape, conditions, plan
+from orchestrator.spec import resolve
+from tasks.params import STAGES
+
+DATASET = DatasetShape("dataset-digest", 10, {"train": 250, "validation": 60, "test": 110})
+RELEASES = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), "1.0")
+SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip"]
+
+
+def planned(*settings, profile="demo", dataset=DATASET, releases=RELEASES):
+    return plan(resolve(profile, [*SMALL, *settings]), dataset, releases)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """blur 1 and 3, noise 20; 3 shards of train, 1 of validation, 2 of test."""
+    return planned()
+
+
+def of(plan, stage, **params):
+    """Positions of the jobs of a stage with these parameters."""
+    return [
+        position
+        for position, job in enumerate(plan.jobs)
+        if job.params.stage == stage and all(getattr(job.params, n) == value for n, value in params.items())
+    ]
+
+
+def ancestors(plan, position, *, orders=False):
+    """Everything that a job reads, however far above; with ``orders`` also what it only waits for."""
+    seen, stack = set(), [position]
+    while stack:
+        job = plan.jobs[stack.pop()]
+        for parent in (*job.reads, *(job.after if orders else ())):
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
+
+
+def stages_of(plan, positions):
+    return Counter(plan.jobs[position].params.stage for position in positions)
+
+
+def splits_of(plan, positions):
+    return {getattr(plan.jobs[position].params, "split", None) for position in positions} - {None}
+
+
+def keys(plan):
+    return [job.key for job in plan.jobs]
+
+
+# ---- the graph ----------------------------------------------------------------------------------------
+
+
+def test_the_number_of_jobs_per_stage_is_that_of_the_paper(small):
+    # 4 conditions (pristine 0, blur 1, blur 3, noise 20), 2 test shards, 3 train shards, 1 of validation
+    assert stages_of(small, range(len(small.jobs))) == {
+        "prepare": 3 + 1 + 2,
+        "distort": 3 * 2,  # pristine pictures are the prepared ones
+        "spectra": 3 * (3 + 1) + 4 * 2,
+        "train-classifier": 1,
+        "classify": 4 * 2,
+        "train-backbone": 1,
+        # train: 4 pristine views; blur and noise share two of them and add two; one view of validation each
+        "features": (4 + 2 + 2) * 3 + 3 * 1 + 4 * 2,
+        "train-expert": 3,
+        "predict": 3 * 4 * 2,
+        "sweep": 5 * 4,
+        "measure": 1,
+        "latency": 5 * 3 * 4,
+    }
+
+
+def test_parents_come_before_their_children(small):
+    for position, job in enumerate(small.jobs):
+        assert all(parent < position for parent in (*job.reads, *job.after))
+        assert len(set(job.reads)) == len(job.reads)
+        assert not set(job.reads) & set(job.after)
+
+
+def test_no_two_jobs_compute_the_same(small):
+    assert len(set(keys(small))) == len(small.jobs)
+
+
+def test_labels_are_one_readable_line_each(small):
+    for job in small.jobs:
+        assert job.label.strip() == job.label != ""
+        assert job.label.isprintable()
+
+
+def test_test_pictures_reach_no_training(small):
+    trainings = [
+        position
+        for stage in ("train-classifier", "train-backbone", "train-expert")
+        for position in of(small, stage)
+    ]
+    assert len(trainings) == 5
+    for position in trainings:
+        assert splits_of(small, ancestors(small, position, orders=True)) == {"train", "validation"}
+
+
+def test_a_frozen_backbone_reads_no_picture_at_all():
+    frozen = planned("backbone.epochs=0")
+    (backbone,) = of(frozen, "train-backbone")
+    assert ancestors(frozen, backbone, orders=True) == set()
+
+
+def test_validation_is_read_by_training_only(small):
+    of_validation = {
+        position
+        for stage in ("prepare", "spectra", "features")
+        for position in of(small, stage, split="validation")
+    }
+    readers = {
+        job.params.stage
+        for position, job in enumerate(small.jobs)
+        if of_validation & set(job.reads) and position not in of_validation
+    }
+    assert readers == {"train-classifier", "train-backbone", "train-expert"}
+
+
+def test_nothing_learns_from_predictions(small):
+    for stage in ("train-classifier", "train-backbone", "train-expert"):
+        for position in of(small, stage):
+            above = stages_of(small, ancestors(small, position, orders=True))
+            assert not {"predict", "classify", "sweep", "measure", "latency"} & set(above)
+
+
+def test_every_expert_predicts_on_every_kind_and_level(small):
+    found = Counter(
+        (job.params.expert, job.params.kind, job.params.level)
+        for job in small.jobs
+        if job.params.stage == "predict"
+    )
+    conditions = [("pristine", 0), ("gaussian_blur", 1), ("gaussian_blur", 3), ("gaussian_noise", 20)]
+    assert found == {(expert, kind, level): 2 for expert in EXPERTS for kind, level in conditions}
+
+
+def test_a_prediction_reads_its_own_expert_and_pictures_of_its_own_condition(small):
+    for position in of(small, "predict"):
+        params = small.jobs[position].params
+        features, expert = small.jobs[position].reads
+        assert small.jobs[expert].params.expert == params.expert
+        assert small.jobs[features].params.split == "test"
+        distorted = [
+            small.jobs[p].params
+            for p in ancestors(small, features)
+            if small.jobs[p].params.stage == "distort"
+        ]
+        assert [(p.kind, p.level) for p in distorted] == (
+            [] if params.kind == "pristine" else [(params.kind, params.level)]
+        )
+
+
+def test_predictions_of_one_condition_cover_every_test_image_once(small):
+    for expert in EXPERTS:
+        shards = []
+        for position in of(small, "predict", expert=expert, kind="gaussian_blur", level=3):
+            shards += [
+                (p.start, p.stop)
+                for p in (small.jobs[i].params for i in ancestors(small, position))
+                if p.stage == "prepare" and p.split == "test"
+            ]
+        assert shards == [(0, 100), (100, 110)]
+
+
+def test_the_other_experts_start_from_the_pristine_heads(small):
+    pristine, *others = of(small, "train-expert")
+    assert small.jobs[pristine].params.expert == "pristine"
+    assert stages_of(small, small.jobs[pristine].reads) == {"features": 4 * 3 + 1}
+    for position in others:
+        assert stages_of(small, small.jobs[position].reads) == {"features": 4 * 3 + 1, "train-expert": 1}
+        assert pristine in small.jobs[position].reads
+
+
+def test_half_of_an_experts_training_views_are_undistorted_ones_that_all_share(small):
+    pristine, blur, noise = (set(small.jobs[position].reads) for position in of(small, "train-expert"))
+    shared = pristine & blur & noise
+    assert {small.jobs[position].params.view for position in shared} == {0, 1}
+    assert {small.jobs[position].params.kind for position in shared} == {"pristine"}
+    own = [
+        small.jobs[position].params
+        for position in blur - pristine
+        if small.jobs[position].params.stage == "features"
+    ]
+    assert {(p.kind, p.split, p.view, p.share, p.levels) for p in own} == {
+        ("gaussian_blur", "train", 2, 1.0, (1, 3)),
+        ("gaussian_blur", "train", 3, 1.0, (1, 3)),
+        ("gaussian_blur", "validation", 0, 0.5, (1, 3)),
+    }
+
+
+def test_the_classifier_learns_every_kind_from_train_and_validation(small):
+    (position,) = of(small, "train-classifier")
+    read = Counter(
+        (small.jobs[p].params.split, small.jobs[p].params.kind) for p in small.jobs[position].reads
+    )
+    assert read == {
+        (split, kind): shards
+        for split, shards in (("train", 3), ("validation", 1))
+        for kind in ("gaussian_blur", "gaussian_noise", "pristine")
+    }
+
+
+@pytest.mark.parametrize("stage", ["sweep", "latency"])
+@pytest.mark.parametrize(
+    ("policy", "kind", "level", "experts", "classified"),
+    [
+        ("pristine", "gaussian_blur", 3, {"pristine"}, 0),
+        ("gaussian_blur", "gaussian_noise", 20, {"gaussian_blur"}, 0),
+        ("gaussian_noise", "pristine", 0, {"gaussian_noise"}, 0),
+        ("oracle", "gaussian_blur", 1, {"gaussian_blur"}, 0),
+        ("oracle", "pristine", 0, {"pristine"}, 0),
+        ("classifier", "gaussian_noise", 20, set(EXPERTS), 2),
+    ],
+)
+def test_a_policy_reads_the_experts_it_may_ask_and_the_classifier_if_it_uses_it(
+    small, stage, policy, kind, level, experts, classified
+):
+    positions = of(small, stage, policy=policy, kind=kind, level=level)
+    assert len(positions) == (1 if stage == "sweep" else 3)
+    for position in positions:
+        read = [small.jobs[p].params for p in small.jobs[position].reads]
+        predictions = Counter(p.expert for p in read if p.stage == "predict")
+        assert predictions == dict.fromkeys(experts, 2)
+        assert sum(p.stage == "classify" for p in read) == classified
+        assert {(p.kind, p.level) for p in read if p.stage != "measure"} == {(kind, level)}
+        assert sum(p.stage == "measure" for p in read) == (stage == "latency")
+
+
+def test_there_is_a_sweep_for_every_policy_and_condition(small):
+    found = [
+        (job.params.policy, job.params.kind, job.params.level)
+        for job in small.jobs
+        if job.params.stage == "sweep"
+    ]
+    assert sorted(found) == sorted(
+        (policy, kind, level) for policy in POLICIES for kind, level in conditions(resolve("demo", SMALL))
+    )
+
+
+def test_latency_is_measured_alone_after_every_prediction(small):
+    (measure,) = of(small, "measure")
+    above = ancestors(small, measure, orders=True)
+    assert set(of(small, "predict")) | set(of(small, "classify")) <= above
+    assert stages_of(small, small.jobs[measure].reads) == {
+        "prepare": 1,
+        "train-backbone": 1,
+        "train-expert": 1,
+        "train-classifier": 1,
+    }
+    later = [p for p in range(len(small.jobs)) if p not in above and p != measure]
+    assert set(stages_of(small, later)) == {"latency"}
+
+
+def test_only_test_pictures_are_timed(small):
+    (measure,) = of(small, "measure")
+    pictures = [
+        small.jobs[p].params for p in small.jobs[measure].reads if small.jobs[p].params.stage == "prepare"
+    ]
+    assert [p.split for p in pictures] == ["test"]
+
+
+# ---- keys ---------------------------------------------------------------------------------------------
+
+
+def changed_stages(one, other):
+    """Stages whose keys are not those of the other plan; both have the same jobs in the same order."""
+    assert [job.params.stage for job in one.jobs] == [job.params.stage for job in other.jobs]
+    return {a.params.stage for a, b in zip(one.jobs, other.jobs, strict=True) if a.key != b.key}
+
+
+EXPERT_AND_BELOW = {"train-expert", "predict", "sweep", "measure", "latency"}
+BACKBONE_AND_BELOW = {"train-backbone", "features", *EXPERT_AND_BELOW}
+CLASSIFIER_AND_BELOW = {"train-classifier", "classify", "sweep", "measure", "latency"}
+ALL = set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"),
+    [
+        ("p_tar=0.7", {"latency"}),
+        ("payload=float32", {"latency"}),
+        ("measurement.repeats=100", {"measure", "latency"}),
+        ("hardware=another chip", {"measure", "latency"}),
+        ("expert.epochs=11", EXPERT_AND_BELOW),
+        ("expert.learning_rate=0.02", EXPERT_AND_BELOW),
+        ("classifier.epochs=6", CLASSIFIER_AND_BELOW),
+        ("spectrum_size=48", CLASSIFIER_AND_BELOW | {"spectra"}),
+        ("backbone.epochs=4", BACKBONE_AND_BELOW),
+        ("architecture.width=0.75", BACKBONE_AND_BELOW),
+        ("training.threads=1", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
+        ("image_size=48", ALL),
+        ("device=cuda", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
+        # nothing is drawn when pictures are prepared; blur draws nothing, noise does
+        ("seed=1", ALL - {"prepare"}),
+        # the split reaches the plan through the dataset's digest
+        ("split_seed=1", set()),
+        ("drawn.seed=1", set()),
+    ],
+)
+def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(small, setting, changed):
+    assert changed_stages(small, planned(setting)) == changed
+
+
+def test_the_classifiers_training_changes_no_policy_that_does_not_use_it(small):
+    other = planned("classifier.epochs=6")
+    changed = {
+        a.params.policy
+        for a, b in zip(small.jobs, other.jobs, strict=True)
+        if a.params.stage == "sweep" and a.key != b.key
+    }
+    assert changed == {"classifier"}
+
+
+def test_the_seed_changes_no_distortion_that_draws_nothing(small):
+    other = planned("seed=1")
+    changed = {
+        a.params.kind
+        for a, b in zip(small.jobs, other.jobs, strict=True)
+        if a.params.stage == "distort" and a.key != b.key
+    }
+    assert changed == {"gaussian_noise"}
+
+
+def test_a_frozen_backbone_is_the_same_on_every_device_for_every_seed_and_number_of_threads():
+    frozen = ("backbone.epochs=0",)
+    one, other = planned(*frozen), planned(*frozen, "device=cuda", "seed=7", "training.threads=4")
+    (position,) = of(one, "train-backbone")
+    assert one.jobs[position].key == other.jobs[position].key
+
+
+@pytest.mark.parametrize("setting", ["batch_size=8", "learning_rate=0.1", "schedule=constant", "patience=3"])
+def test_how_a_frozen_backbone_would_be_trained_changes_no_key(setting):
+    frozen = planned("backbone.epochs=0")
+    assert keys(planned("backbone.epochs=0", f"backbone.{setting}")) == keys(frozen)
+
+
+def test_another_dataset_changes_every_key_but_that_of_a_frozen_backbone():
+    other = dataclasses.replace(DATASET, digest="other-digest")
+    assert changed_stages(planned(), planned(dataset=other)) == ALL
+    frozen = ("backbone.epochs=0",)
+    assert changed_stages(planned(*frozen), planned(*frozen, dataset=other)) == ALL - {"train-backbone"}
+
+
+def test_the_weights_digest_changes_the_backbone_and_what_depends_on_it(small):
+    assert changed_stages(small, planned("weights=abc")) == BACKBONE_AND_BELOW
+
+
+@pytest.mark.parametrize(
+    ("library", "changed"),
+    [
+        ("torchvision", {"train-backbone", "features", "measure"} | EXPERT_AND_BELOW),
+        ("opencv", ALL - {"prepare", "train-backbone"}),
+        ("numpy", ALL),
+    ],
+)
+def test_a_librarys_release_changes_the_stages_that_use_it_and_those_below(small, library, changed):
+    assert changed_stages(small, planned(releases=RELEASES | {library: "2.0"})) == changed
+
+
+def test_a_new_level_adds_jobs_and_keeps_the_keys_of_the_other_levels_test_pictures(small):
+    more = planned("levels.gaussian_noise=[20, 30]")
+    kept = {small.jobs[p].key for stage in ("prepare", "distort") for p in of(small, stage)}
+    assert kept < set(keys(more))
+    assert len(of(more, "distort")) == len(of(small, "distort")) + 2
+
+
+@pytest.mark.parametrize(
+    ("shard_size", "shards"),
+    [
+        (100, [(0, 100), (100, 110)]),
+        (110, [(0, 110)]),
+        (37, [(0, 37), (37, 74), (74, 110)]),
+        (1000, [(0, 110)]),
+    ],
+)
+def test_shards_cover_a_split_without_overlap(shard_size, shards):
+    found = planned(f"shard_size={shard_size}")
+    assert [
+        (p.start, p.stop) for p in (found.jobs[i].params for i in of(found, "prepare", split="test"))
+    ] == shards
+
+
+def test_shard_size_changes_no_parameter_but_the_ranges_of_prepare():
+    def parameters(plan):
+        return {job.params for job in plan.jobs if job.params.stage != "prepare"}
+
+    assert parameters(planned("shard_size=37")) == parameters(planned())
+
+
+def test_planning_twice_gives_the_same_plan(small):
+    assert planned().jobs == small.jobs
+
+
+def test_keys_are_the_same_in_another_process(small):
+    """Neither the order of a set, nor the time, the folder or the process enters a key."""
+    script = f"""
+from orchestrator.plan import DatasetShape, plan
+from orchestrator.spec import resolve
+dataset = DatasetShape("dataset-digest", 10, {dict(DATASET.split_sizes)!r})
+print(*[job.key for job in plan(resolve("demo", {SMALL!r}), dataset, {RELEASES!r}).jobs], sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.split() == keys(small)
+
+
+def test_profiles_share_what_they_compute_alike():
+    one = planned("image_size=64", profile="photos")
+    other = planned("image_size=64", "device=cpu", profile="paper")
+    assert one.jobs[0].key == other.jobs[0].key
+
+
+def test_a_cuda_run_computes_on_the_gpu_what_torch_computes_there():
+    queues = {}
+    for job in planned("device=cuda").jobs:
+        queues.setdefault(job.params.stage, set()).add(job.params.queue)
+    on_gpu = {"train-classifier", "train-backbone", "features", "measure"}
+    assert queues == {stage: {"gpu" if stage in on_gpu else "cpu"} for stage in STAGES}
+
+
+def test_a_cpu_run_sends_nothing_to_the_gpu(small):
+    assert {job.params.queue for job in small.jobs} == {"cpu"}
+
+
+# ---- its weight ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["orchestrator.plan", "orchestrator.spec", "tasks.params"])
+def test_planning_loads_no_heavy_library(module):
+    script = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"torch", "torchvision", "cv2", "celery", "kombu", "sqlalchemy", "PIL", "pandas"}
+    assert not heavy & set(done.stdout.split())
