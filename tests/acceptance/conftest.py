@@ -1,0 +1,238 @@
+"""Fixtures for whole runs: commands as a user types them, each test's home folder, and two runs that tests share.
+
+A home lies under a short path, since the socket of its Valkey does. Waiting is for a state that the database
+or the process table shows; the seconds only bound it.
+"""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+PROGRAM = Path(sys.executable).parent / "orchestrator"
+
+SMALL = {
+    "drawn.images": 100,
+    "drawn.size": 35,
+    "image_size": 32,
+    "spectrum_size": 32,
+    "shard_size": 8,  # two test shards, of eight images and of two
+    "views": 2,
+    "levels.gaussian_blur": [1, 3],
+    "levels.gaussian_noise": [10, 40],
+    "architecture.width": 0.25,
+    "backbone.epochs": 3,
+    "classifier.epochs": 1,
+    "expert.epochs": 2,
+    "measurement.warm_ups": 2,
+    "measurement.repeats": 5,
+}
+
+OF_RUN = (
+    "WITH made AS (SELECT id, key, stage, sha256 FROM artifacts"
+    " WHERE id IN (SELECT artifact_id FROM jobs WHERE run_id = ?)) "
+)
+
+MEASURED = ("stage_times", "latencies")
+"""Tables of measured times, and of what is computed from them."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """One home folder: commands that work in it, what its database says, and the processes that belong to it."""
+
+    path: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {"ORCHESTRATOR_HOME": str(self.path), "OMP_WAIT_POLICY": "PASSIVE"}
+        return {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")} | ours
+
+    def command(self, *arguments: Any, seconds: float = 400, **variables: str):
+        """Run ``orchestrator`` to its end, away from any checkout."""
+        return subprocess.run(
+            [PROGRAM, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=self.path.parent,
+            env=self.environment | variables,
+            timeout=seconds,
+            check=False,
+        )
+
+    def start(self, *arguments: Any, **variables: str) -> subprocess.Popen:
+        """Start ``orchestrator`` in a session of its own; what it prints goes to one stream."""
+        return subprocess.Popen(
+            [PROGRAM, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.path.parent,
+            env=self.environment | {"PYTHONUNBUFFERED": "1"} | variables,
+            start_new_session=True,
+        )
+
+    def rows(self, statement: str, *values: Any) -> list[tuple]:
+        """Rows of its database; none before there is one."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.path}/orchestrator.db?mode=ro", uri=True)) as database:
+                return database.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "unable to open" in str(error) or "no such table" in str(error):
+                return []
+            raise
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """The one value of a statement, None where there is no row."""
+        found = self.rows(statement, *values)
+        return found[0][0] if found else None
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs for this home: by its environment, its command line or its folder."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            named = process.environ().get("ORCHESTRATOR_HOME") == str(self.path)
+            return named or str(self.path) in " ".join([process.cwd(), *process.cmdline()])
+        except psutil.Error:
+            return False
+
+    def kill_everything(self) -> None:
+        """``kill -9`` of every process of this home, again until none is left."""
+        while processes := self.processes():
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, timeout=5)
+
+    def wait_for(self, statement: str, *values: Any, process: subprocess.Popen | None = None) -> Any:
+        """Wait until a statement has a value that is true, while ``process`` runs; returns it."""
+        return wait_until(lambda: self.value(statement, *values), statement, process)
+
+    def numbers(self, run: int = 1) -> dict[str, list[tuple]]:
+        """All that a run has computed, by key: the digest of every file and every row, measured times aside."""
+        files = "SELECT key, stage, sha256 FROM made WHERE stage NOT IN ('measure', 'latency')"
+        found = {"artifacts": self.rows(OF_RUN + files, run)}
+        for table in self.result_tables():
+            names = [name for (name,) in self.rows("SELECT name FROM pragma_table_info(?)", table)]
+            columns = ", ".join(name for name in names if name != "artifact_id")
+            joined = f"SELECT key, {columns} FROM {table} JOIN made ON id = artifact_id"  # noqa: S608  # our names
+            found[table] = self.rows(OF_RUN + joined, run)
+        return {table: sorted(rows) for table, rows in found.items()}
+
+    def result_tables(self) -> list[str]:
+        """Tables whose rows belong to artifacts, without those of measured times."""
+        statement = (
+            "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c"
+            " WHERE m.type = 'table' AND c.name = 'artifact_id' AND m.name <> 'jobs' ORDER BY m.name"
+        )
+        return [name for (name,) in self.rows(statement) if name not in MEASURED]
+
+    def computed_stages(self, run: int) -> dict[str, int]:
+        """Attempts of a run by stage."""
+        statement = (
+            "SELECT j.stage, COUNT(*) FROM attempts a JOIN jobs j ON j.id = a.job_id"
+            " WHERE j.run_id = ? GROUP BY j.stage"
+        )
+        return dict(self.rows(statement, run))
+
+
+def wait_until(condition, what: str, process: subprocess.Popen | None = None, seconds: float = 240) -> Any:
+    """Look until ``condition()`` is true and return what it said; fail when ``process`` ends or time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"ended with {process.returncode} before: {what}\n{process.stdout.read()}")
+        assert time.monotonic() < deadline, f"not seen in {seconds} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="session")
+def wait():
+    """``wait(condition, what)``: look until it is true."""
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def small():
+    """``small(**{"p_tar": 0.9})``: the options of a small run, with other fields where they are given."""
+
+    def options(fields=None):
+        chosen = SMALL | (fields or {})
+        return [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
+
+    return options
+
+
+@pytest.fixture(scope="session")
+def new_home():
+    """``new_home()``: a home folder; whatever still runs for it at the end is killed."""
+    homes = []
+
+    def make():
+        homes.append(Home(Path(tempfile.mkdtemp(prefix="o-")) / "home"))
+        return homes[-1]
+
+    yield make
+    for home in homes:
+        home.kill_everything()
+        shutil.rmtree(home.path.parent)
+
+
+@pytest.fixture
+def home(new_home):
+    """A home folder of the test's own."""
+    return new_home()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that a test may look at, and whose home it may submit more runs to."""
+
+    home: Home
+    output: subprocess.CompletedProcess
+    left: list[psutil.Process]
+    """Processes of the home right after the command had ended."""
+
+
+@pytest.fixture(scope="session")
+def finished(new_home, small):
+    """The small paper by workers: run 1 of its home."""
+    home = new_home()
+    output = home.command("submit", "full-paper", *small())
+    return Finished(home, output, home.processes())
+
+
+@pytest.fixture(scope="session")
+def in_process(new_home, small):
+    """The small paper in one process: what workers must compute, however they are disturbed."""
+    home = new_home()
+    output = home.command("submit", "full-paper", "--in-process", *small())
+    assert output.returncode == 0, output.stderr
+    return Finished(home, output, home.processes())
+
+
+@pytest.fixture
+def interrupt():
+    """``interrupt(process)``: Ctrl-C to this one process; returns what it prints until it has ended."""
+
+    def send(process):
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=120)[0]
+
+    return send
