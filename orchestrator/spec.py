@@ -1,5 +1,6 @@
 """What a run should compute: profiles, overrides, validation, and one-line errors for people."""
 
+import dataclasses
 import difflib
 import json
 import tomllib
@@ -90,6 +91,9 @@ def resolve(profile: str, settings: list[str], config: Path | None = None) -> Sp
         _overlay(fields, _read_toml(config))
     for setting in settings:
         _overlay(fields, _parse_setting(setting))
+    if fields["profile"] != profile:
+        raise UsageError(f"field 'profile': it is {profile}. Choose another one with --profile.")
+    _refuse_booleans(fields)
     try:
         return Spec.model_validate(fields)
     except ValidationError as error:
@@ -115,7 +119,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"config '{path}': {error.strerror}. Name a readable TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"config '{path}': not TOML: {error}.") from None
 
 
@@ -124,8 +128,10 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     if not equals or not all(part.isidentifier() for part in name.strip().split(".")):
         raise UsageError(f"--set '{setting}': expected FIELD=VALUE, as in --set p_tar=0.9.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value, *more = tomllib.loads(f"value = {text}").values()
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value, more = text, []
+    if more:  # a text of several lines
         value = text
     for part in reversed(name.strip().split(".")):
         value = {part: value}
@@ -138,6 +144,16 @@ def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
             _overlay(fields[name], value)
         else:
             fields[name] = value
+
+
+def _refuse_booleans(fields: dict[str, Any]) -> None:
+    """No field is one, and pydantic would read true as 1."""
+    for section, values in fields.items():
+        named = values.items() if isinstance(values, dict) else [("", values)]
+        for name, value in named:
+            if isinstance(value, bool):
+                where = f"{section}.{name}".rstrip(".")
+                raise UsageError(f"field '{where}': expected a number or a text, got {str(value).lower()}.")
 
 
 def _explain(error: ValidationError) -> str:
@@ -157,4 +173,4 @@ def _fields_beside(path: list[str]) -> list[str]:
         owner = owner.model_fields[part].annotation
     if hasattr(owner, "model_fields"):
         return list(owner.model_fields)
-    return list(owner.__dataclass_fields__)
+    return [field.name for field in dataclasses.fields(owner)]

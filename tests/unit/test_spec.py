@@ -1,0 +1,265 @@
+"""Resolving a spec: profiles, overrides, and one line for each mistake."""
+
+import json
+
+import pytest
+
+from early_exit.vocabulary import THRESHOLDS
+from orchestrator.errors import UsageError
+from orchestrator.spec import PROFILES, Spec, canonical_json, nearest, resolve
+
+
+def refusal(profile, *settings, config=None):
+    with pytest.raises(UsageError) as caught:
+        resolve(profile, list(settings), config)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+    return message
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        path = tmp_path / "spec.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+# ---- profiles and what lies over them -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_is_a_whole_valid_spec(profile):
+    spec = resolve(profile, [])
+    assert spec.profile == profile
+    assert spec.p_tar == 0.8
+    assert spec.levels.gaussian_blur == (1, 2, 3, 4, 5)
+    assert spec.levels.gaussian_noise == (5, 10, 20, 30, 40)
+
+
+def test_the_papers_profile_has_the_papers_settings():
+    spec = resolve("paper", [])
+    assert (spec.image_size, spec.spectrum_size, spec.device) == (300, 224, "cuda")
+    assert (spec.architecture.width, spec.architecture.stem_stride) == (1.0, 2)
+    assert spec.backbone.epochs > 0
+
+
+def test_photographs_keep_their_backbone_frozen():
+    assert resolve("photos", []).backbone.epochs == 0
+
+
+def test_a_spec_survives_its_json():
+    spec = resolve("paper", ["levels.gaussian_blur=[2, 4]"])
+    assert Spec.model_validate_json(spec.model_dump_json()) == spec
+    assert Spec.model_validate(json.loads(canonical_json(spec.model_dump(mode="json")))) == spec
+
+
+def test_a_spec_cannot_be_changed():
+    with pytest.raises(Exception, match="frozen"):
+        resolve("demo", []).seed = 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "path", "value"),
+    [
+        ("seed=7", "seed", 7),
+        ("p_tar=0.9", "p_tar", 0.9),
+        ("p_tar=1", "p_tar", 1.0),
+        ("device=cuda", "device", "cuda"),
+        ('device="cuda"', "device", "cuda"),
+        ("hardware=AMD EPYC 7B12", "hardware", "AMD EPYC 7B12"),
+        ("levels.gaussian_blur=[1, 3]", "levels.gaussian_blur", (1, 3)),
+        ("backbone.learning_rate=1e-3", "backbone.learning_rate", 0.001),
+        (" seed = 7 ", "seed", 7),
+    ],
+)
+def test_a_setting_lies_over_the_profile(setting, path, value):
+    found = resolve("demo", [setting])
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_setting_leaves_its_neighbours_alone():
+    spec, plain = resolve("demo", ["backbone.epochs=9"]), resolve("demo", [])
+    assert spec.backbone.epochs == 9
+    assert spec.backbone.batch_size == plain.backbone.batch_size
+    assert spec.expert == plain.expert
+
+
+def test_settings_lie_over_the_file_and_the_file_over_the_profile(toml):
+    path = toml("seed = 1\nviews = 6\n[backbone]\nepochs = 7\n")
+    spec = resolve("demo", ["seed=2", "seed=3"], path)
+    assert (spec.seed, spec.views, spec.backbone.epochs, spec.backbone.batch_size) == (3, 6, 7, 16)
+
+
+def test_every_threshold_may_be_the_headline():
+    assert len(THRESHOLDS) == 101
+    for p_tar in THRESHOLDS:
+        assert resolve("demo", [f"p_tar={p_tar}"]).p_tar == p_tar
+
+
+# ---- mistakes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "proposal"),
+    [
+        ("sed=1", "sed", "Did you mean 'seed'?"),
+        ("shardsize=1", "shardsize", "Did you mean 'shard_size'?"),
+        ("backbone.epoch=1", "backbone.epoch", "Did you mean 'epochs'?"),
+        ("levels.gausian_blur=[1]", "levels.gausian_blur", "Did you mean 'gaussian_blur'?"),
+        ("drawn.image=200", "drawn.image", "Did you mean 'images'?"),
+        ("training.xyz=1", "training.xyz", "Known: threads."),
+        ("zzz.yyy=1", "zzz", "Known: plan, profile, seed, "),
+    ],
+)
+def test_an_unknown_field_is_an_error_that_proposes_the_nearest(setting, field, proposal):
+    message = refusal("demo", setting)
+    assert message.startswith(f"unknown field '{field}'.")
+    assert proposal in message
+
+
+def test_an_unknown_profile_proposes_the_nearest():
+    assert refusal("papr") == "unknown profile 'papr'. Did you mean 'paper'?"
+    assert refusal("xyz") == "unknown profile 'xyz'. Known: demo, photos, paper."
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"),
+    [
+        ("seed=-1", "seed"),
+        ("seed=4294967296", "seed"),
+        ("seed=1.5", "seed"),
+        ("seed=ten", "seed"),
+        ("seed=", "seed"),
+        ("seed=true", "seed"),
+        ("split_seed=-1", "split_seed"),
+        ("p_tar=0.805", "p_tar"),
+        ("p_tar=1.01", "p_tar"),
+        ("p_tar=-0.01", "p_tar"),
+        ("p_tar=nan", "p_tar"),
+        ("p_tar=inf", "p_tar"),
+        ("device=tpu", "device"),
+        ("payload=xml", "payload"),
+        ("plan=half-paper", "plan"),
+        ("image_size=16", "image_size"),
+        ("image_size=1025", "image_size"),
+        ("spectrum_size=0", "spectrum_size"),
+        ("shard_size=0", "shard_size"),
+        ("views=3", "views"),
+        ("views=0", "views"),
+        ("levels.gaussian_blur=[]", "levels"),
+        ("levels.gaussian_blur=[0]", "levels"),
+        ("levels.gaussian_noise=[256]", "levels"),
+        ("levels.gaussian_noise=[5, 5]", "levels"),
+        ("levels.gaussian_noise=[1.5]", "levels.gaussian_noise"),
+        ("levels.gaussian_noise=5", "levels.gaussian_noise"),
+        ("levels=5", "levels"),
+        ("architecture.width=0", "architecture"),
+        ("architecture.width=nan", "architecture"),
+        ("architecture.stem_stride=3", "architecture"),
+        ("backbone.epochs=-1", "backbone"),
+        ("backbone.epochs=10001", "backbone"),
+        ("backbone.epochs=true", "backbone.epochs"),
+        ("backbone.batch_size=0", "backbone"),
+        ("backbone.learning_rate=0", "backbone"),
+        ("backbone.learning_rate=nan", "backbone"),
+        ("backbone.learning_rate=inf", "backbone"),
+        ("backbone.weight_decay=-1", "backbone"),
+        ("backbone.schedule=linear", "backbone"),
+        ("backbone.patience=0", "backbone"),
+        ("expert.epochs=0", "expert"),
+        ("classifier.epochs=0", "classifier"),
+        ("training.threads=0", "training"),
+        ("training.threads=257", "training"),
+        ("measurement.repeats=0", "measurement"),
+        ("measurement.warm_ups=-1", "measurement"),
+        ("drawn.images=99", "drawn.images"),
+        ("drawn.size=8", "drawn.size"),
+    ],
+)
+def test_a_value_out_of_bounds_names_its_field_and_the_reason(setting, field):
+    message = refusal("demo", setting)
+    assert message.startswith(f"field '{field}")
+    assert len(message) < 200
+    assert "pydantic" not in message
+
+
+def test_a_refused_value_is_repeated():
+    assert refusal("demo", "device=tpu") == "field 'device': input should be 'cpu' or 'cuda', got 'tpu'."
+
+
+@pytest.mark.parametrize("setting", ["seed", "", "=1", "a-b=1", "a..b=1", ".seed=1", "1=1"])
+def test_a_setting_that_is_none_says_how_one_looks(setting):
+    assert refusal("demo", setting) == f"--set '{setting}': expected FIELD=VALUE, as in --set p_tar=0.9."
+
+
+def test_a_profile_cannot_be_renamed(toml):
+    """The name on every table is that of the settings."""
+    assert "profile" in refusal("demo", "profile=paper")
+    assert "profile" in refusal("demo", config=toml('profile = "paper"'))
+
+
+@pytest.mark.parametrize("setting", ["levels=" + "[" * 5000, "seed=1\nviews=8", "a." * 5000 + "a=1"])
+def test_a_setting_that_is_no_value_is_refused(setting):
+    refusal("demo", setting)
+
+
+# ---- the file -----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = tmp_path / "no.toml"
+    assert refusal("demo", config=path) == (
+        f"config '{path}': No such file or directory. Name a readable TOML file."
+    )
+
+
+def test_a_folder_is_no_file(tmp_path):
+    assert "Is a directory" in refusal("demo", config=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["seed: 1\n", "seed = \n", "seed = 1\nseed = 2\n", "x = " + "[" * 5000])
+def test_a_file_that_is_not_toml_is_refused(toml, text):
+    assert "not TOML" in refusal("demo", config=toml(text))
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_bytes("seed = 1".encode("utf-16"))
+    assert "not TOML" in refusal("demo", config=path)
+
+
+def test_a_huge_file_is_refused_unread(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_bytes(b"#" * 1_000_001)
+    assert "larger than 1 MB" in refusal("demo", config=path)
+
+
+def test_an_unknown_field_in_a_file_proposes_the_nearest(toml):
+    message = refusal("demo", config=toml("[backbone]\nepoch = 3\n"))
+    assert message == "unknown field 'backbone.epoch'. Did you mean 'epochs'?"
+
+
+# ---- small parts --------------------------------------------------------------------------------------
+
+
+def test_canonical_json_is_one_text_per_value():
+    assert canonical_json({"b": 1, "a": [1.5, None, "é"]}) == '{"a":[1.5,null,"\\u00e9"],"b":1}'
+    assert canonical_json({"b": 1, "a": 2}) == canonical_json({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_canonical_json_has_no_numbers_that_are_none(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(value)
+
+
+def test_nearest_proposes_or_lists():
+    assert nearest("sweeep", ["sweep", "predict"]) == " Did you mean 'sweep'?"
+    assert nearest("x", ["sweep", "predict"]) == " Known: sweep, predict."
