@@ -1,0 +1,17 @@
+BIN := .venv/bin
+
+.PHONY: help test lint demo
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## Run the tests
+	$(BIN)/pytest
+
+lint: ## Check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+demo: ## Run the whole paper on the built-in dataset
+	$(BIN)/orchestrator submit full-paper
