@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 
@@ -22,17 +19,29 @@ def upgrade(engine: Engine) -> None:
     Any number of processes may call this at once: the first does it, the others wait.
     """
     try:
+        with engine.execution_options(reads_only=True).connect() as connection:
+            if _revision(connection, engine) == HEAD:
+                return
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             if _revision(connection, engine) != HEAD:
-                config = Config()
-                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                _migrate(connection, engine)
     except SqlDatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
         raise DatabaseError(f"database '{engine.url}': {reason}.") from None
+
+
+def _migrate(connection: Connection, engine: Engine) -> None:
+    from alembic import command  # half a second that a database at this schema does not need
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
     except CommandError as error:  # a revision that is none of ours
         raise DatabaseError(
             f"database '{engine.url}': {error}. Name an empty database or one of ours."

@@ -114,11 +114,8 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     )
     database = place.home / "orchestrator.db" if place.home else engine.url.render_as_string()
     console.print(f"Database: {database}", soft_wrap=True)
-    console.print(
-        f"Next: orchestrator results {run_id} · orchestrator status {run_id} · "
-        "orchestrator sql 'select * from accuracy where run = (select run from latest_run)'",
-        soft_wrap=True,
-    )
+    console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")
+    console.print("      orchestrator sql 'select * from accuracy where run = (select run from latest_run)'")
     if ended.state == RunState.SUCCEEDED:
         return 0
     return SOME_FAILED if found else NO_RESULT

@@ -28,7 +28,7 @@ def create_app(broker_url: str | None) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_create_missing_queues=False,
-        task_queues=[Queue(queue) for queue in QUEUES],
+        task_queues=[Queue(queue) for queue in QUEUES],  # type: ignore[no-untyped-call]
         task_default_queue="cpu",
         # Executing messages count against prefetch: no job is parked behind a long training.
         task_acks_late=True,
@@ -40,7 +40,6 @@ def create_app(broker_url: str | None) -> Celery:
         worker_proc_alive_timeout=60,
         worker_max_tasks_per_child=2000,
         worker_soft_shutdown_timeout=20,
-        worker_enable_soft_shutdown_on_idle=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         # Flower sees only what events tell it.
