@@ -110,6 +110,10 @@ class _Expansion:
         self._latency(measured, predicted, classified)
         return self.plan
 
+    @property
+    def _augmented(self) -> bool:
+        return self.spec.augmentation == "paper"
+
     def _shards(self, split: str) -> list[tuple[int, int]]:
         size, step = self.dataset.split_sizes[split], self.spec.shard_size
         return [(start, min(start + step, size)) for start in range(0, size, step)]
@@ -128,6 +132,7 @@ class _Expansion:
             classes=self.dataset.classes,
             architecture=spec.architecture,
             weights=spec.weights,
+            augmented=self._augmented and not frozen,
             training=Training(epochs=0) if frozen else spec.backbone,
             seed=None if frozen else spec.seed,
             device="cpu" if frozen else spec.device,
@@ -194,13 +199,15 @@ class _Expansion:
     ) -> dict[tuple[str, str], list[list[int]]]:
         """By (split, kind): for each view the jobs of all shards.
 
-        The undistorted half of a kind's views are pristine's own, so the backbone runs once for both.
+        The undistorted half of a kind's views are pristine's own, so the backbone runs once for both; where
+        nothing is augmented these are all the same, and there is one.
         """
-        spec = self.spec
+        half = self.spec.views // 2
+        undistorted = self.spec.views if self._augmented else 1
         jobs: dict[tuple[str, str], list[list[int]]] = {}
         for kind in EXPERTS:
-            own = range(spec.views) if kind == PRISTINE else range(spec.views // 2, spec.views)
-            shared = [] if kind == PRISTINE else jobs[TRAIN, PRISTINE][: spec.views // 2]
+            own = range(undistorted) if kind == PRISTINE else range(half, self.spec.views)
+            shared = [] if kind == PRISTINE else jobs[TRAIN, PRISTINE][:half]
             share = 0.0 if kind == PRISTINE else 1.0
             jobs[TRAIN, kind] = [
                 *shared,
@@ -213,15 +220,16 @@ class _Expansion:
     def _features(
         self, split: str, kind: str, share: float, view: int, prepared: dict[str, list[int]], backbone: int
     ) -> list[int]:
+        augmented = self._augmented and split == TRAIN
         params = Features(
             split=split,
             kind=kind,
             levels=self.spec.levels.of(kind),
             share=share,
             view=view,
-            augmented=split == TRAIN,
+            augmented=augmented,
             architecture=self.spec.architecture,
-            seed=self.spec.seed if share or split == TRAIN else None,
+            seed=self.spec.seed if share or augmented else None,
             device=self.spec.device,
         )
         return [

@@ -22,7 +22,7 @@ class Drawing(BaseModel):
     """The built-in dataset: how many pictures of how many pixels, from which seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    images: int = Field(default=2000, ge=100, le=1_000_000)
+    images: int = Field(default=2000, ge=100, le=1_000_000, multiple_of=10)
     size: int = Field(default=70, ge=24, le=1024)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
@@ -45,6 +45,8 @@ class Spec(BaseModel):
     spectrum_size: int = Field(ge=32, le=1024)
     shard_size: int = Field(ge=1, le=100_000)
     views: int = Field(ge=2, le=1000)
+    augmentation: Literal["paper", "none"]
+    """How training views vary: brightened, mirrored and rotated (spec §6), or not at all."""
     p_tar: float
     payload: Literal["json", "float32"]
     levels: Levels

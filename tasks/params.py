@@ -228,6 +228,7 @@ class TrainBackbone(StageParams):
     architecture: Architecture
     weights: str | None
     """SHA-256 of the weights' file, None to start from random ones."""
+    augmented: bool
     training: Training
     seed: int | None
     device: str

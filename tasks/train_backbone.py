@@ -28,6 +28,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         device=params.device,
         threads=params.threads,
         checkpoint=context.checkpoint,
+        augmented=params.augmented,
     )
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
 

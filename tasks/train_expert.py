@@ -7,8 +7,9 @@ from db.results import Expert, Temperature
 from early_exit.calibration import fit_temperatures
 from early_exit.network import load_heads, predict_logits
 from early_exit.training import Settings, train_heads
+from early_exit.vocabulary import PRISTINE
 from tasks.epochs import epoch_rows
-from tasks.job_io import JobContext, Output
+from tasks.job_io import Input, JobContext, Output
 from tasks.params import TrainExpert
 
 HEADS = "heads."
@@ -19,8 +20,8 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
 
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
-    vectors, labels = _vectors(context, "train")
-    held_out, held_out_labels = _vectors(context, "validation")
+    vectors, labels = _vectors(_half_distorted(context, params.expert))
+    held_out, held_out_labels = _vectors(context.inputs("features", split="validation"))
     pristine = context.inputs("train-expert")
     fit = train_heads(
         vectors,
@@ -57,8 +58,17 @@ def heads_of(expert: Tensors) -> Tensors:
     return {name.removeprefix(HEADS): array for name, array in expert.items() if name.startswith(HEADS)}
 
 
-def _vectors(context: JobContext, split: str) -> tuple[list[np.ndarray], np.ndarray]:
+def _half_distorted(context: JobContext, expert: str) -> list[Input]:
+    """The training inputs of an expert, undistorted ones as often as distorted ones (spec §6)."""
+    own = context.inputs("features", split="train", kind=expert)
+    if expert == PRISTINE:
+        return own
+    undistorted = context.inputs("features", split="train", kind=PRISTINE)
+    return undistorted * (len(own) // len(undistorted)) + own
+
+
+def _vectors(sources: list[Input]) -> tuple[list[np.ndarray], np.ndarray]:
     """Vectors of all views in the order of the plan, view by view: no shard size changes it."""
-    shards = [source.load() for source in context.inputs("features", split=split)]
+    shards = [source.load() for source in sources]
     exits = [np.concatenate([shard[f"exit_{number}"] for shard in shards]) for number in (1, 2, 3, 4)]
     return exits, np.concatenate([shard["labels"] for shard in shards])

@@ -14,7 +14,7 @@ from tasks.params import STAGES
 
 DATASET = DatasetShape("dataset-digest", 10, {"train": 250, "validation": 60, "test": 110})
 RELEASES = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), "1.0")
-SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip"]
+SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip", "augmentation=paper"]
 
 
 def planned(*settings, profile="demo", dataset=DATASET, releases=RELEASES):
@@ -199,6 +199,16 @@ def test_half_of_an_experts_training_views_are_undistorted_ones_that_all_share(s
         ("gaussian_blur", "train", 3, 1.0, (1, 3)),
         ("gaussian_blur", "validation", 0, 0.5, (1, 3)),
     }
+
+
+def test_without_augmentation_the_undistorted_views_are_one():
+    plain = planned("augmentation=none")
+    pristine, blur, noise = (set(plain.jobs[position].reads) for position in of(plain, "train-expert"))
+    shared = pristine & blur & noise
+    assert {plain.jobs[position].params.view for position in shared} == {0}
+    assert stages_of(plain, shared) == {"features": 3}
+    assert stages_of(plain, pristine) == {"features": 3 + 1}
+    assert stages_of(plain, blur) == {"features": (1 + 2) * 3 + 1, "train-expert": 1}
 
 
 def test_the_classifier_learns_every_kind_from_train_and_validation(small):
