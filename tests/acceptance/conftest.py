@@ -227,7 +227,7 @@ def in_process(new_home, small):
     return Finished(home, output, home.processes())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def interrupt():
     """``interrupt(process)``: Ctrl-C to this one process; returns what it prints until it has ended."""
 
