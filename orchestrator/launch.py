@@ -148,7 +148,7 @@ def become_flower(place: Place, address: str, port: int, console: Console) -> No
         environment[PASSWORD_VARIABLE] = f"orchestrator:{secrets.token_urlsafe(12)}"
         user, _, password = environment[PASSWORD_VARIABLE].partition(":")
         console.print(f"http://{address}:{port}  user {user}  password {password}")
-    command = [sys.executable, "-P", "-m", "celery", "-A", "workers.app", "flower"]
+    command = [sys.executable, "-P", "-m", "celery", "-A", "orchestrator.flower", "flower"]
     options = [f"--address={address}", f"--port={port}", "--read_only", "--max_tasks=20000"]
     _become([*command, *options], place, environment)
 

@@ -4,6 +4,8 @@ Valkey listens on TCP with a password, Postgres is a real one, and what the comm
 password.
 """
 
+import base64
+import json
 import os
 import re
 import secrets
@@ -12,6 +14,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 PROGRAMS = Path(sys.executable).parent
 PASSWORD = secrets.token_hex(12)
+FLOWER_PORT = "5555"
 SMALL = {
     "drawn.images": 200,
     "drawn.size": 35,
@@ -70,8 +75,14 @@ def broker_url(folder):
 
 
 @pytest.fixture(scope="module")
-def cluster(folder, broker_url, postgres):
-    """Environment of a shared cluster with one CPU worker and a reconciler."""
+def flower_port():
+    """Where Flower listens instead of its usual port."""
+    return str(_free_port())
+
+
+@pytest.fixture(scope="module")
+def cluster(folder, broker_url, postgres, flower_port):
+    """Environment of a shared cluster with one CPU worker, a reconciler and Flower."""
     with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE cluster")
     environment = {
@@ -82,9 +93,11 @@ def cluster(folder, broker_url, postgres):
     assert _run(SERVICES["migrate"]["command"], folder, environment).returncode == 0
     started = []
     try:
-        for name in ("cpu-worker", "reconciler"):
-            command = [PROGRAMS / "orchestrator", *SERVICES[name]["command"]]
-            started.append(_start(name, command, folder, environment))
+        for name in ("cpu-worker", "reconciler", "flower"):
+            command = [part.replace(FLOWER_PORT, flower_port) for part in SERVICES[name]["command"]]
+            password = {"FLOWER_BASIC_AUTH": f"reader:{PASSWORD}"} if name == "flower" else {}
+            program = PROGRAMS / "orchestrator"
+            started.append(_start(name, [program, *command], folder, environment | password))
         yield environment
     finally:
         for process in started:
@@ -131,6 +144,26 @@ def test_the_workers_healthcheck_finds_it(cluster, folder):
     assert "pong" in answer.stdout
 
 
+def test_flower_shows_the_stages_to_those_who_know_the_password(cluster, folder, flower_port):
+    """Its healthcheck needs no password, everything else does."""
+    assert _submit(folder, cluster, "--wait").returncode == 0
+    kind, _, *arguments = SERVICES["flower"]["healthcheck"]["test"]
+    assert kind == "CMD"
+    command = [sys.executable, *(part.replace(FLOWER_PORT, flower_port) for part in arguments)]
+    subprocess.run(command, cwd=folder, check=True, timeout=60)
+
+    for password in (None, "guessed"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
+            _flower(flower_port, "/api/tasks", password)
+        refused.value.close()
+    names = {task["name"] for task in json.loads(_flower(flower_port, "/api/tasks", PASSWORD)).values()}
+    assert names >= {"prepare", "train-backbone", "sweep", "latency"}
+    assert f"cpu-worker@{socket.gethostname()}" in _flower(flower_port, "/workers", PASSWORD)
+    with pytest.raises(urllib.error.HTTPError, match=r"403|405") as refused:
+        _flower(flower_port, "/api/task/apply/sweep", PASSWORD, data=b'{"args": [1]}')
+    refused.value.close()
+
+
 def test_attempts_name_the_worker_as_flower_does(cluster, folder):
     """``attempts.worker`` is Celery's name of the worker."""
     assert _submit(folder, cluster, "--wait").returncode == 0
@@ -148,13 +181,22 @@ def test_the_broker_wants_the_password(broker_url):
 def test_no_log_holds_the_password(cluster, folder):
     """Workers print their broker's address when they start."""
     logs = {log.name: log.read_text() for log in folder.glob("*.log")}
-    assert logs.keys() == {"valkey.log", "cpu-worker.log", "reconciler.log"}
+    assert logs.keys() == {"valkey.log", "cpu-worker.log", "reconciler.log", "flower.log"}
     assert [name for name, text in logs.items() if PASSWORD in text] == []
 
 
 def _submit(folder, environment, *options):
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     return _run(["submit", "full-paper", *settings, *options], folder, environment)
+
+
+def _flower(port, path, password, data=None):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=data)
+    if password is not None:
+        token = base64.b64encode(f"reader:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {token}")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read().decode()
 
 
 def _run(arguments, folder, environment):
