@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError as SqlDatabaseError
+from sqlalchemy.exc import OperationalError
 
 from db.engine import DatabaseError
 
@@ -28,6 +29,8 @@ def upgrade(engine: Engine) -> None:
             if _revision(connection, engine) != HEAD:
                 _migrate(connection, engine)
     except SqlDatabaseError as error:
+        if engine.dialect.name == "postgresql" and isinstance(error, OperationalError):
+            raise  # out of reach
         reason = str(error.orig).strip().splitlines()[0]
         raise DatabaseError(f"database '{engine.url}': {reason}.") from None
 

@@ -185,6 +185,21 @@ def test_no_log_holds_the_password(cluster, folder):
     assert [name for name, text in logs.items() if PASSWORD in text] == []
 
 
+def test_a_database_out_of_reach_is_no_fault_of_the_call(tmp_path):
+    """Exit code 4, in one line and without its password."""
+    environment = {
+        "ORCHESTRATOR_BROKER_URL": "redis://127.0.0.1:1/0",
+        "ORCHESTRATOR_DATABASE_URL": f"postgresql://orchestrator:{PASSWORD}@127.0.0.1:1/orchestrator",
+        "ORCHESTRATOR_ARTIFACTS_URL": str(tmp_path / "artifacts"),
+    }
+    ended = _run(["status"], tmp_path, environment)
+    assert ended.returncode == 4, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: database")
+    assert "127.0.0.1" in line
+    assert PASSWORD not in line
+
+
 def _submit(folder, environment, *options):
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     return _run(["submit", "full-paper", *settings, *options], folder, environment)
