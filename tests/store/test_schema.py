@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import column, inspect, literal_column, select, table, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 import db.schema
 from db.engine import DatabaseError, open_engine, write
@@ -174,10 +174,12 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path, open_database):
     assert "unable to open database file" in refusal(open_database(f"sqlite:///{tmp_path}/no/such/database"))
 
 
-def test_a_server_that_does_not_answer_is_refused(tmp_path, open_database):
-    message = refusal(open_database(f"postgresql://postgres:secret@/db?host={tmp_path}"))
-    assert "secret" not in message
-    assert str(tmp_path) in message
+def test_a_server_that_does_not_answer_is_no_wrong_database(tmp_path, open_database):
+    """The command line tells them apart by its exit code."""
+    with pytest.raises(OperationalError) as refused:
+        upgrade(open_database(f"postgresql://postgres:secret@/db?host={tmp_path}"))
+    assert "secret" not in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
 
 
 @pytest.mark.parametrize(
