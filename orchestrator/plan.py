@@ -13,6 +13,7 @@ from early_exit.latency import PROFILES
 from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, POLICIES, PRISTINE
 from orchestrator.spec import Spec, canonical_json
 from tasks.params import (
+    BackboneTraining,
     Classify,
     Distort,
     Features,
@@ -26,7 +27,6 @@ from tasks.params import (
     TrainBackbone,
     TrainClassifier,
     TrainExpert,
-    Training,
 )
 
 TEST, TRAIN, VALIDATION = "test", "train", "validation"
@@ -133,7 +133,7 @@ class _Expansion:
             architecture=spec.architecture,
             weights=spec.weights,
             augmented=self._augmented and not frozen,
-            training=Training(epochs=0) if frozen else spec.backbone,
+            training=BackboneTraining(epochs=0) if frozen else spec.backbone,
             seed=None if frozen else spec.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,

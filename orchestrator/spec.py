@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from early_exit.vocabulary import THRESHOLDS
 from orchestrator.errors import UsageError
-from tasks.params import Architecture, Levels, Measurement, Threads, Training
+from tasks.params import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
 PLANS = ("full-paper",)
@@ -51,7 +51,7 @@ class Spec(BaseModel):
     payload: Literal["json", "float32"]
     levels: Levels
     architecture: Architecture
-    backbone: Training
+    backbone: BackboneTraining
     classifier: Training
     expert: Training
     training: Threads

@@ -61,7 +61,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Training:
-    """How one network is trained; ``epochs=0`` in the backbone's section keeps the given weights frozen."""
+    """How one network is trained."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
     epochs: int = 10
@@ -80,6 +80,18 @@ class Training:
             self.schedule in ("one_cycle", "cosine", "constant"), "schedule is one_cycle, cosine or constant"
         )
         _require(self.patience >= 1, "patience must be 1 or above")
+
+
+@dataclass(frozen=True)
+class BackboneTraining(Training):
+    """How the backbone is trained; no epochs keep the given weights, frozen."""
+
+    head_learning_rate: float = 0.0
+    """Peak for the heads that train it; 0 for the same as the backbone's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(0 <= self.head_learning_rate < 1e7, "head_learning_rate must be 0 or above and finite")
 
 
 @dataclass(frozen=True)
@@ -229,7 +241,7 @@ class TrainBackbone(StageParams):
     weights: str | None
     """SHA-256 of the weights' file, None to start from random ones."""
     augmented: bool
-    training: Training
+    training: BackboneTraining
     seed: int | None
     device: str
     threads: int

@@ -17,18 +17,21 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         weights = parse_weights(context.store.path_of(params.weights).read_bytes(), params.weights)
     if params.training.epochs == 0:
         return Output(weights)
+    settings = dict(vars(params.training))
+    head_learning_rate = settings.pop("head_learning_rate") or None
     fit = train_backbone(
         _examples(context, "train"),
         _examples(context, "validation"),
         classes=params.classes,
         architecture=Architecture(params.architecture.width, params.architecture.stem_stride),
         weights=weights,
-        settings=Settings(**vars(params.training)),
+        settings=Settings(**settings),
         seed=params.seed or 0,
         device=params.device,
         threads=params.threads,
         checkpoint=context.checkpoint,
         augmented=params.augmented,
+        head_learning_rate=head_learning_rate,
     )
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
 

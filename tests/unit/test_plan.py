@@ -427,8 +427,8 @@ print(*[job.key for job in plan(resolve("demo", {SMALL!r}), dataset, {RELEASES!r
 
 
 def test_profiles_share_what_they_compute_alike():
-    one = planned("image_size=64", profile="photos")
-    other = planned("image_size=64", "device=cpu", profile="paper")
+    one = planned("image_size=64", "shard_size=100", profile="photos")
+    other = planned("image_size=64", "shard_size=100", "device=cpu", profile="paper")
     assert one.jobs[0].key == other.jobs[0].key
 
 
