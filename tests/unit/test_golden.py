@@ -29,6 +29,7 @@ from tasks.job_io import JobContext
 from tasks.params import (
     STAGES,
     Architecture,
+    BackboneTraining,
     Classify,
     Distort,
     Features,
@@ -89,12 +90,14 @@ def expert():
 
 
 def vectors(count, number):
+    """Noisy vectors with a trace of their labels, so that temperatures have one best value."""
     sizes = Backbone(Shape(NARROW.width, NARROW.stem_stride)).pooled_sizes
-    drawn = {
-        f"exit_{k}": rng(number + k).random((count, size), dtype=np.float32)
-        for k, size in enumerate(sizes, 1)
-    }
-    return drawn | {"labels": np.arange(count) % CLASSES, "images": np.arange(count)}
+    labels = np.arange(count) % CLASSES
+    drawn = {}
+    for k, size in enumerate(sizes, 1):
+        trace = np.arange(size) % CLASSES == labels[:, np.newaxis]
+        drawn[f"exit_{k}"] = (rng(number + k).random((count, size)) + 0.1 * trace).astype(np.float32)
+    return drawn | {"labels": labels, "images": np.arange(count)}
 
 
 def spectra(count, number):
@@ -132,7 +135,9 @@ def cases():
         for split, count in (("train", 4), ("validation", 2))
         for number, kind in enumerate(KINDS)
     ]
-    cached = [("features", {"split": s}, vectors(n, n)) for s, n in (("train", 12), ("validation", 8))]
+    undistorted = ("features", {"split": "train", "kind": "pristine"}, vectors(12, 12))
+    distorted = ("features", {"split": "train", "kind": "gaussian_noise"}, vectors(12, 24))
+    held_out = ("features", {"split": "validation", "kind": "any"}, vectors(8, 8))
     classifier = ("train-classifier", {}, like(DistortionNet(32)))
     mine = ("train-expert", {}, expert())
     return {
@@ -148,15 +153,18 @@ def cases():
         "train-classifier": [(TrainClassifier(32, TRAINING, 5, "cpu", 1), seen)],
         "classify": [(Classify("pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
         "train-backbone": [
-            (TrainBackbone(CLASSES, NARROW, None, TRAINING, 5, "cpu", 1), learned),
+            (
+                TrainBackbone(CLASSES, NARROW, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1),
+                learned,
+            ),
         ],
         "features": [
             (Features("test", "pristine", (0,), 0.0, 0, False, NARROW, None, "cpu"), [tested, trained]),
             (Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, 5, "cpu"), [tested, trained]),
         ],
         "train-expert": [
-            (TrainExpert("pristine", CLASSES, TRAINING, 5), cached),
-            (TrainExpert("gaussian_noise", CLASSES, TRAINING, 5), [*cached, mine]),
+            (TrainExpert("pristine", CLASSES, TRAINING, 5), [undistorted, held_out]),
+            (TrainExpert("gaussian_noise", CLASSES, TRAINING, 5), [undistorted, distorted, held_out, mine]),
         ],
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
