@@ -50,7 +50,9 @@ def _query_sqlite(path: str, statement: str) -> Answer:
         raise UsageError(_reason(str(error))) from None
     finally:
         connection.close()
-    return _answer([column[0] for column in cursor.description or ()], rows)
+    if cursor.description is None:
+        raise UsageError("sql: nothing to answer. Use SELECT on a table or view.")
+    return _answer([column[0] for column in cursor.description], rows)
 
 
 def _allow(action: int, first: str | None, second: str | None, *_: str | None) -> int:
@@ -59,21 +61,26 @@ def _allow(action: int, first: str | None, second: str | None, *_: str | None) -
 
 
 def _query_postgres(engine: Engine, statement: str) -> Answer:
-    """In a read-only transaction; psycopg sends it as one prepared statement, so that it cannot hold two."""
+    """In a read-only transaction, as the query of a cursor: Postgres takes nothing but reading ones for that.
+
+    Read-only alone would let COPY write files on the server. psycopg sends the statement as a prepared one, so
+    that it cannot hold two.
+    """
     with engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         connection.execute(text(f"SET LOCAL statement_timeout = {int(SECONDS * 1000)}"))
         driver: Any = connection.connection.driver_connection
         try:
-            cursor = driver.execute(statement, prepare=True)
-            rows = cursor.fetchmany(MAX_ROWS + 1) if cursor.description else []
+            driver.execute(f"DECLARE answer NO SCROLL CURSOR FOR {statement}", prepare=True)
+            cursor = driver.execute(f"FETCH {MAX_ROWS + 1} FROM answer")
+            rows = cursor.fetchall()
         except Exception as error:
             if not isinstance(error, engine.dialect.loaded_dbapi.Error):
                 raise
             raise UsageError(_reason(str(error))) from None
         finally:
             connection.rollback()
-    return _answer([column.name for column in cursor.description or ()], rows)
+    return _answer([column.name for column in cursor.description], rows)
 
 
 def _answer(columns: list[str], rows: list[tuple[Any, ...]]) -> Answer:
@@ -88,4 +95,6 @@ def _reason(message: str) -> str:
         return f"sql: {first}: the console only reads. Use SELECT on a table or view."
     if "interrupted" in first or "statement timeout" in first:
         return f"sql: stopped after {SECONDS:.0f} s. Narrow the statement."
+    if "syntax error at or near" in first:
+        return f"sql: {first}: the console takes one SELECT, WITH, VALUES or TABLE."
     return f"sql: {first}."
