@@ -33,8 +33,9 @@ SMALL = {
     "levels.gaussian_noise": [10, 40],
     "architecture.width": 0.25,
     "backbone.epochs": 3,
+    "backbone.batch_size": 4,
     "classifier.epochs": 1,
-    "expert.epochs": 2,
+    "expert.epochs": 8,
     "measurement.warm_ups": 2,
     "measurement.repeats": 5,
 }
@@ -53,6 +54,7 @@ class Home:
     """One home folder: commands that work in it, what its database says, and the processes that belong to it."""
 
     path: Path
+    program: Path = PROGRAM
 
     @property
     def environment(self) -> dict[str, str]:
@@ -225,6 +227,37 @@ def in_process(new_home, small):
     output = home.command("submit", "full-paper", "--in-process", *small())
     assert output.returncode == 0, output.stderr
     return Finished(home, output, home.processes())
+
+
+@pytest.fixture(scope="session")
+def recounted():
+    """``recounted(home, expert, kind, level, p_tar)`` of run 1, from the prediction of every image and exit.
+
+    (overall accuracy, edge accuracy, edge exits, images): the exit rule once more, in plain Python.
+    """
+
+    def recount(home, expert, kind, level, p_tar):
+        statement = (
+            "SELECT p.image, p.exit, p.confidence, p.correct FROM predictions p"
+            " JOIN jobs j ON j.artifact_id = p.artifact_id AND j.run_id = 1"
+            " WHERE p.expert = ? AND p.kind = ? AND p.level = ?"
+        )
+        images = {}
+        for image, k, confidence, correct in home.rows(statement, expert, kind, level):
+            images.setdefault(image, {})[k] = (confidence, correct)
+        right, edge, edge_right = 0, 0, 0
+        for exits in images.values():
+            leaves = next((k for k in (1, 2, 3) if exits[k][0] > p_tar), None)
+            if leaves is None:  # in the cloud; where that exit is not sure, the surest of all answers
+                surest = max((1, 2, 3, 4), key=lambda k, exits=exits: exits[k][0])
+                right += exits[4 if exits[4][0] >= p_tar else surest][1]
+            else:
+                edge += 1
+                edge_right += exits[leaves][1]
+                right += exits[leaves][1]
+        return right / len(images), edge_right / edge, edge, len(images)
+
+    return recount
 
 
 @pytest.fixture(scope="session")
