@@ -38,8 +38,9 @@ class DistortionNet(nn.Module):
         """Spectra (N, size, size), any float type, to logits (N, 1, 3) in the order of ``KINDS``.
 
         A spectrum is scaled to [0, 1] and stands in all three input channels. Nothing stands between the
-        first two convolutions, so they are computed as the one 7×7 convolution that they amount to: the
-        same function and gradients up to rounding, at a seventh of the multiplications.
+        first two convolutions, so they are computed as the one 7×7 convolution of stride 2 that they amount
+        to, and that as a 4×4 one on the four pixels of each 2×2 square: the same function and gradients up
+        to rounding, several times faster.
         """
         x = spectra.unsqueeze(1).to(torch.float32) / math.log(1 + 255 * self.size**2)
         first = self.first.weight.sum(dim=1, keepdim=True)  # three equal channels: their kernels add up
@@ -47,7 +48,11 @@ class DistortionNet(nn.Module):
         assert self.first.bias is not None
         assert self.second.bias is not None
         bias = self.second.bias + self.second.weight.sum(dim=(2, 3)) @ self.first.bias
-        x = F.max_pool2d(F.conv2d(x, kernel, bias, stride=2), 2)
+        odd = self.size % 2
+        squares = F.pixel_unshuffle(F.pad(x, (0, odd, 0, odd)), 2)  # (N, 4, size/2, size/2)
+        x = F.conv2d(squares, F.pixel_unshuffle(F.pad(kernel, (0, 1, 0, 1)), 2), bias)
+        side = (self.size - 7) // 2 + 1
+        x = F.max_pool2d(x[:, :, :side, :side], 2)
         x = F.max_pool2d(self.third(x), 2)
         logits: Tensor = self.linear(x.flatten(1))
         return logits.unsqueeze(1)
