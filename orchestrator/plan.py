@@ -263,7 +263,9 @@ class _Expansion:
         """Pristine first: the other experts start from its heads."""
         jobs: dict[str, int] = {}
         for kind in EXPERTS:
-            params = TrainExpert(kind, self.dataset.classes, self.spec.expert, self.spec.seed)
+            undistorted = self.spec.views if kind == PRISTINE else self.spec.views // 2
+            repeats = 1 if self._augmented else undistorted
+            params = TrainExpert(kind, self.dataset.classes, repeats, self.spec.expert, self.spec.seed)
             views = [*features[TRAIN, kind], *features[VALIDATION, kind]]
             start = [] if kind == PRISTINE else [jobs[PRISTINE]]
             jobs[kind] = self.plan.add(params, kind, [*(job for view in views for job in view), *start])

@@ -284,6 +284,8 @@ class TrainExpert(StageParams):
 
     expert: str
     classes: int
+    repeats: int
+    """How often an undistorted vector stands in an epoch: more than once where one stands for equal views."""
     training: Training
     seed: int
 

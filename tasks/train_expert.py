@@ -20,7 +20,7 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
 
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
-    vectors, labels = _vectors(_half_distorted(context, params.expert))
+    vectors, labels = _vectors(_epoch(params, context))
     held_out, held_out_labels = _vectors(context.inputs("features", split="validation"))
     pristine = context.inputs("train-expert")
     fit = train_heads(
@@ -58,13 +58,12 @@ def heads_of(expert: Tensors) -> Tensors:
     return {name.removeprefix(HEADS): array for name, array in expert.items() if name.startswith(HEADS)}
 
 
-def _half_distorted(context: JobContext, expert: str) -> list[Input]:
-    """The training inputs of an expert, undistorted ones as often as distorted ones (spec §6)."""
-    own = context.inputs("features", split="train", kind=expert)
-    if expert == PRISTINE:
-        return own
-    undistorted = context.inputs("features", split="train", kind=PRISTINE)
-    return undistorted * (len(own) // len(undistorted)) + own
+def _epoch(params: TrainExpert, context: JobContext) -> list[Input]:
+    """The inputs of one epoch; a distorted kind's half of them undistorted (spec §6)."""
+    undistorted = context.inputs("features", split="train", kind=PRISTINE) * params.repeats
+    if params.expert == PRISTINE:
+        return undistorted
+    return undistorted + context.inputs("features", split="train", kind=params.expert)
 
 
 def _vectors(sources: list[Input]) -> tuple[list[np.ndarray], np.ndarray]:

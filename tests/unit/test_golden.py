@@ -163,8 +163,8 @@ def cases():
             (Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, 5, "cpu"), [tested, trained]),
         ],
         "train-expert": [
-            (TrainExpert("pristine", CLASSES, TRAINING, 5), [undistorted, held_out]),
-            (TrainExpert("gaussian_noise", CLASSES, TRAINING, 5), [undistorted, distorted, held_out, mine]),
+            (TrainExpert("pristine", CLASSES, 1, TRAINING, 5), [undistorted, held_out]),
+            (TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, 5), [undistorted, distorted, held_out, mine]),
         ],
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
