@@ -50,23 +50,23 @@ class ArtifactStore:
     def write_bytes(self, content: bytes, writer: str) -> StoredFile:
         """Store a file's content as it is."""
         digest = hashlib.sha256(content).hexdigest()
-        uri = f"files/{digest[:2]}/{digest}.safetensors"
+        uri = uri_of(digest)
         self._replace(uri, content, writer)
         return StoredFile(uri, digest, len(content))
 
     def read(self, uri: str, sha256: str) -> Tensors:
         """The arrays of a stored file; raises ``BadArtifact`` when it is missing or altered."""
+        return load(self.read_bytes(uri, sha256))
+
+    def read_bytes(self, uri: str, sha256: str) -> bytes:
+        """The content of a stored file, checked as ``read`` does."""
         try:
             content = (self.root / uri).read_bytes()
         except FileNotFoundError:
             raise BadArtifact(f"artifact {uri} is missing") from None
         if hashlib.sha256(content).hexdigest() != sha256:
             raise BadArtifact(f"artifact {uri} is not what was written")
-        return load(content)
-
-    def path_of(self, sha256: str) -> Path:
-        """Where the file of this digest lies."""
-        return self.root / "files" / sha256[:2] / f"{sha256}.safetensors"
+        return content
 
     def set_aside(self, uri: str) -> None:
         """Move a bad file out of the way, kept for inspection; one that was made again meanwhile stays."""
@@ -101,6 +101,11 @@ class ArtifactStore:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def uri_of(sha256: str) -> str:
+    """Where the file of this digest lies in any store."""
+    return f"files/{sha256[:2]}/{sha256}.safetensors"
 
 
 @dataclass(frozen=True)

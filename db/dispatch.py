@@ -63,6 +63,11 @@ def _queue(session: Session, queue: str, room: int) -> list[Doorbell]:
     return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
 
 
+def forget_rings(session: Session) -> None:
+    """The broker is a new and empty one: every queued job is ready to be rung for."""
+    session.execute(update(Job).where(Job.state == JobState.QUEUED).values(state=JobState.READY))
+
+
 def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorbell]:
     """Jobs of a queue that were rung for more than ``after_seconds`` ago: their message may be lost."""
     statement = (

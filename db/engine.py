@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 Result = TypeVar("Result")
 
 WRITE_TRIES = 10
-RETRYABLE_SQLSTATES = {"40P01", "40001", "55P03"}
-"""Postgres: deadlock detected, serialization failure, lock not available."""
+RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03")
+"""Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
 
 _SESSION: dict[str, Any] = {
     "expire_on_commit": False,
@@ -70,7 +70,11 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 def write(engine: Engine, function: Callable[[Session], Result]) -> Result:
-    """``function(session)`` in one write transaction, run again whole on a deadlock or a failed serialization."""
+    """``function(session)`` in one write transaction, run again whole on a deadlock or a lost connection.
+
+    A commit whose answer was lost may have happened: every function given here is guarded, so that its second
+    time changes nothing.
+    """
     for attempt in range(WRITE_TRIES):
         try:
             with writing(engine) as session:
@@ -83,7 +87,8 @@ def write(engine: Engine, function: Callable[[Session], Result]) -> Result:
 
 
 def _retryable(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) in RETRYABLE_SQLSTATES
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or sqlstate.startswith(RETRYABLE_SQLSTATES)
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

@@ -137,8 +137,9 @@ def _inputs(session: Session, job_id: int) -> tuple[JobInput, ...]:
 
 
 def renew(session: Session, claim: Claim) -> bool:
-    """Extend the lease; False where this attempt no longer holds the job."""
-    statement = update(Job).where(*_held(claim)).values(lease_until=now() + LEASE_SECONDS)
+    """Extend the lease; False where this attempt no longer holds the job, or its run is not active any more."""
+    active = exists().where(Run.id == Job.run_id, Run.state == RunState.ACTIVE)
+    statement = update(Job).where(*_held(claim), active).values(lease_until=now() + LEASE_SECONDS)
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 
 

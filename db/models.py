@@ -43,7 +43,6 @@ class JobState(StrEnum):
     """An upstream job failed; waiting again when that one is retried."""
 
 
-ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
 OPEN = (JobState.WAITING, JobState.READY, JobState.QUEUED, JobState.RUNNING)
 
 

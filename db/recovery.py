@@ -4,8 +4,12 @@ from sqlalchemy import ColumnElement, String, case, cast, exists, func, or_, sel
 from sqlalchemy.orm import Session, aliased
 
 from db.clock import now
-from db.jobs import MAX_LOSSES, Claim, JobInput, put_back, settle_run, skip_descendants
+from db.jobs import MAX_LOSSES, Claim, JobInput, fail, put_back, settle_run, skip_descendants
 from db.models import OPEN, Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
+
+MAX_REPAIRS = 10
+"""One job may find this many inputs bad; a worker that never sees a file would go on for ever."""
+SET_ASIDE = "input set aside"
 
 
 def expire(session: Session) -> int:
@@ -14,9 +18,9 @@ def expire(session: Session) -> int:
     return _take_back(session, overdue, charged=True)
 
 
-def release_worker(session: Session, worker: str) -> int:
-    """Take back, uncharged, what a worker held that its supervisor has ended itself."""
-    return _take_back(session, Attempt.worker == worker, charged=False)
+def release_worker(session: Session, worker: str, *, charged: bool) -> int:
+    """Take back what a worker held that is surely dead; charged unless its supervisor has ended it."""
+    return _take_back(session, Attempt.worker == worker, charged=charged)
 
 
 def _take_back(session: Session, condition: ColumnElement[bool], *, charged: bool) -> int:
@@ -54,7 +58,10 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     The artifact's row keeps its rows for the runs that have ended, under a key that no job asks for; in every
     active run its job is reopened, with those ancestors that must be there again.
     """
-    if not put_back(session, claim, "input set aside"):
+    if _repairs(session, claim.job_id) >= MAX_REPAIRS:
+        why = f"the file of its input, job {bad.job_id}, was bad {MAX_REPAIRS + 1} times"
+        return fail(session, claim, f"{why}; do all workers see the same artifact store?", "", retry=False)
+    if not put_back(session, claim, SET_ASIDE):
         return False
     if bad.artifact_id is not None:
         session.execute(
@@ -75,6 +82,11 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     for run_id in sorted(runs):
         recount(session, run_id)
     return True
+
+
+def _repairs(session: Session, job_id: int) -> int:
+    repairs = select(func.count()).where(Attempt.job_id == job_id, Attempt.outcome == SET_ASIDE)
+    return session.scalar(repairs) or 0
 
 
 def _reopen(session: Session, job_id: int) -> None:
@@ -127,9 +139,14 @@ def recount(session: Session, run_id: int) -> int:
         )
         .values(waiting_for=unfinished, state=state)
         .returning(Job.id)
-        .execution_options(synchronize_session=False)
     )
-    return len(session.execute(statement).all())
+    drifted_jobs = len(session.execute(statement).all())
+    # A job that was running when an input failed for good has come back to wait for it.
+    for failed in session.scalars(
+        select(Job.id).where(Job.run_id == run_id, Job.state == JobState.FAILED)
+    ).all():
+        skip_descendants(session, failed)
+    return drifted_jobs
 
 
 def active_runs(session: Session) -> list[int]:

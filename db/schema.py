@@ -7,6 +7,7 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import OperationalError
 
 from db.engine import DatabaseError
+from db.views import VIEWS
 
 HEAD = "0001"
 """The newest revision in ``db/migrations``."""
@@ -45,6 +46,9 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
+        for name, definition in VIEWS.items():
+            connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
+            connection.execute(text(f"CREATE VIEW {name} AS {definition}"))
     except CommandError as error:  # a revision that is none of ours
         raise DatabaseError(
             f"database '{engine.url}': {error}. Name an empty database or one of ours."

@@ -1,28 +1,29 @@
 """Staying with a run: keep its cluster going, show progress, and report when it has ended."""
 
-import time
+import subprocess
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from db.engine import reading
-from db.models import Job, JobState, Run, RunState
+from db.models import Dataset, JobState, Run, RunState
+from db.recovery import active_runs
 from orchestrator.embedded import (
     clients_lock,
-    ensure_supervisor,
     is_held,
     lock,
+    start_supervisor,
     stop_supervisor,
     supervisor_lock,
     up_lock,
     wait_until_idle,
 )
 from orchestrator.errors import InfrastructureError
+from orchestrator.output import as_rich
 from orchestrator.place import Place
-from orchestrator.progress import Standing, standing, watch
-from orchestrator.results import ResultTable, tables
+from orchestrator.progress import Standing, failures, standing, watch
+from orchestrator.results import tables
 
 DETACHED = 130
 SOME_FAILED = 3
@@ -38,21 +39,20 @@ class KeepAlive:
 
     place: Place
     tries: int = 0
-    last: float = float("-inf")
+    started: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
         if self.place.home is None or is_held(supervisor_lock(self.place.home)):
             return
-        if time.monotonic() - self.last < 5:
-            return
+        if self.started is not None and self.started.poll() is None:
+            return  # on its way to the lock
         if self.tries == RESTARTS:
             logs = self.place.home / "logs"
             raise InfrastructureError(
                 f"the private cluster ended {RESTARTS} times. See {logs}/supervisor.log."
             )
         self.tries += 1
-        self.last = time.monotonic()
-        ensure_supervisor(self.place)
+        self.started = start_supervisor(self.place)
 
 
 def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:
@@ -62,20 +62,24 @@ def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:
             return report(place, engine, run_id, watch(engine, run_id, console, lambda: None), console)
         except KeyboardInterrupt:
             return _detach(engine, run_id, console, "It goes on without this command. Watch it again")
-    interrupted = False
+    interrupted, keep_alive = False, KeepAlive(place)
     with lock(clients_lock(place.home), shared=True):
         try:
-            ended = watch(engine, run_id, console, KeepAlive(place))
+            ended = watch(engine, run_id, console, keep_alive)
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
         if not is_held(clients_lock(place.home)) and not is_held(up_lock(place.home)):
             console.print("Stopping the workers …")
-            stop_supervisor(place)
+            stop_supervisor(place, keep_alive.started)
         return _detach(engine, run_id, console, "Go on")
     code = report(place, engine, run_id, ended, console)
-    if not is_held(up_lock(place.home)):
-        wait_until_idle(place, IDLE_SECONDS if not _others_active(engine) else 0)
+    with reading(engine) as session:
+        others = active_runs(session)
+    if others:
+        console.print(f"Still active, in the background: run {', '.join(map(str, others))}.")
+    elif not is_held(up_lock(place.home)):
+        wait_until_idle(place, IDLE_SECONDS)
     return code
 
 
@@ -88,31 +92,21 @@ def _detach(engine: Engine, run_id: int, console: Console, what: str) -> int:
     return DETACHED
 
 
-def _others_active(engine: Engine) -> bool:
-    with reading(engine) as session:
-        return session.scalar(select(Run.id).where(Run.state == RunState.ACTIVE).limit(1)) is not None
-
-
 def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: Console) -> int:
     """Print a run's tables, its failures and what to type next; returns the exit code."""
     with reading(engine) as session:
         found = tables(session, run_id)
         run = session.get_one(Run, run_id)
-        failed = session.execute(
-            select(Job.stage, Job.label, Job.error)
-            .where(Job.run_id == run_id, Job.state == JobState.FAILED)
-            .order_by(Job.id)
-            .limit(SHOWN_FAILURES)
-        ).all()
+        dataset = session.get_one(Dataset, run.dataset_id)
     for result in found:
-        console.print(as_rich(result, caption=_caption(run)))
-    for stage, label, error in failed:
-        console.print(f"failed: {stage} ({label}): {error}", style="red", markup=False, soft_wrap=True)
+        console.print(as_rich(result, caption=_caption(run, dataset)))
+    for line in failures(engine, run_id, SHOWN_FAILURES):
+        console.print(line, style="red", markup=False, soft_wrap=True)
     counts = {state: ended.count(state) for state in JobState if ended.count(state)}
     console.print(
         f"Run {run_id} {ended.state}: " + ", ".join(f"{number} {state}" for state, number in counts.items())
     )
-    database = place.home / "orchestrator.db" if place.home else engine.url.render_as_string()
+    database = engine.url.database if place.home else engine.url.render_as_string()
     console.print(f"Database: {database}", soft_wrap=True)
     console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")
     console.print("      orchestrator sql 'select * from accuracy where run = (select run from latest_run)'")
@@ -121,16 +115,6 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     return SOME_FAILED if found else NO_RESULT
 
 
-def _caption(run: Run) -> str:
-    source = "the built-in drawn dataset" if run.profile == "demo" else "the given photographs"
+def _caption(run: Run, dataset: Dataset) -> str:
+    source = "the built-in drawn dataset" if dataset.built_in else "the given photographs"
     return f"run {run.id}, profile {run.profile}: {source}"
-
-
-def as_rich(result: ResultTable, caption: str | None = None) -> Table:
-    """A table for the terminal."""
-    shown = Table(title=result.title, caption=caption, title_justify="left", caption_justify="left")
-    for column in result.columns:
-        shown.add_column(column, justify="left" if column in ("kind", "network") else "right")
-    for row in result.rows:
-        shown.add_row(*row)
-    return shown

@@ -1,6 +1,5 @@
 """The command line. Exit codes: 0 done, 1 no result, 2 usage, 3 some jobs failed, 4 infrastructure, 130 detached."""
 
-import os
 import signal
 import sys
 from enum import StrEnum
@@ -67,12 +66,20 @@ def submit(
     from orchestrator.launch import launch
     from orchestrator.request import Request, check
 
-    request = Request(plan, profile, dataset, weights, settings or [], config)
+    request = Request(
+        plan,
+        profile,
+        dataset,
+        weights,
+        settings or [],
+        config,
+        dry_run=dry_run,
+        wait=wait,
+        in_process=in_process,
+    )
     check(request)
     place, engine = _open(create=True)
-    raise typer.Exit(
-        launch(request, place, engine, _console(), dry_run=dry_run, wait=wait, in_process=in_process)
-    )
+    raise typer.Exit(launch(request, place, engine, _console()))
 
 
 @cli.command()
@@ -90,7 +97,7 @@ def resume(run: RunArgument = None) -> None:
 @cli.command()
 def status(run: RunArgument = None) -> None:
     """Show all runs, or the stages and failures of one."""
-    from orchestrator.progress import standing, table
+    from orchestrator.progress import failures, standing, table
 
     _, engine = _open()
     if run is None:
@@ -100,12 +107,8 @@ def status(run: RunArgument = None) -> None:
     now = standing(engine, run_id)
     console.print(f"Run {run_id} is {now.state}.")
     console.print(table(run_id, now))
-    with reading(engine) as session:
-        statement = select(Job.stage, Job.label, Job.error).where(
-            Job.run_id == run_id, Job.state == JobState.FAILED
-        )
-        for stage, label, error in session.execute(statement.order_by(Job.id)):
-            console.print(f"failed: {stage} ({label}): {error}", markup=False, soft_wrap=True)
+    for line in failures(engine, run_id):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @cli.command()
@@ -152,9 +155,9 @@ def up() -> None:
 @cli.command()
 def worker(
     queues: Annotated[str, typer.Option(help="cpu, gpu, or both with a comma.")],
-    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Processes; the cores without.")] = (
-        os.cpu_count() or 1
-    ),
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes; without it one per core, one for gpu.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Unique among the workers of a cluster.")] = None,
 ) -> None:
     """Run one Celery worker by hand."""
@@ -252,6 +255,8 @@ def main() -> None:
         _end(str(error), UsageError.exit_code, debug)
     except DBAPIError as error:
         _end(f"database: {str(error.orig).strip().splitlines()[0]}", 4, debug)
+    except OSError as error:
+        _end(f"{error.filename or 'system'}: {error.strerror or error}", 4, debug)
     except KeyboardInterrupt:
         _end("interrupted", 130, debug)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
@@ -43,7 +44,10 @@ def store_dataset(engine: Engine, folder: Path, split_seed: int, *, built_in: bo
     with reading(engine) as session:
         known = _known(session, str(root))
     dataset = scan(root, split_seed, known)
-    dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
+    try:
+        dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
+    except IntegrityError:  # another submit of the same folder was faster
+        dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
     sizes = {split: len(dataset.of_split(split)) for split in ("train", "validation", "test")}
     return StoredDataset(dataset_id, dataset, DatasetShape(dataset.digest, len(dataset.classes), sizes))
 

@@ -19,16 +19,18 @@ from typing import IO
 
 import redis
 
+from db.dispatch import forget_rings
 from db.engine import open_engine, write
 from db.recovery import release_worker
 from orchestrator.errors import InfrastructureError
-from orchestrator.place import Place, current_place, gpu_names, open_store, socket_path
+from orchestrator.place import HOME_VARIABLE, Place, current_place, open_store, socket_path, visible_gpus
 from orchestrator.processes import (
     end_leftovers,
     record,
     recorded,
     start,
     stop,
+    valkey_binary,
     valkey_command,
     worker_command,
     worker_environment,
@@ -40,28 +42,35 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0
 RESTART_SECONDS = 2.0
-
-
-class Stopped(BaseException):
-    """The supervisor was told to end."""
+EARLY_SECONDS = 10.0
+EARLY_ENDS = 5
 
 
 @contextmanager
 def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
-    """Hold a lock file; None when another process holds it. The kernel frees it with the process."""
+    """Hold a lock file; None when another process holds it. The kernel frees it with the process.
+
+    A second's patience: ``is_held`` takes the lock for an instant.
+    """
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file
+        deadline = time.monotonic() + 1
+        while not (taken := _take(file, shared=shared)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield file if taken else None
 
 
 def is_held(path: Path) -> bool:
     """Whether any process holds this lock."""
-    with lock(path) as held:
-        return held is None
+    with path.open("a+") as file:
+        return not _take(file, shared=False)
+
+
+def _take(file: IO[str], *, shared: bool) -> bool:
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def supervisor_lock(home: Path) -> Path:
@@ -79,17 +88,23 @@ def clients_lock(home: Path) -> Path:
     return home / "run" / "clients.lock"
 
 
-def ensure_supervisor(place: Place) -> None:
-    """Start a supervisor in the background unless one runs."""
+def start_supervisor(place: Place) -> subprocess.Popen[bytes]:
+    """Start a supervisor in the background; it leaves at once where another one runs."""
     assert place.home is not None
-    if not is_held(supervisor_lock(place.home)):
-        command = [sys.executable, "-P", "-m", "orchestrator.embedded"]
-        start("supervisor", command, {"ORCHESTRATOR_HOME": str(place.home)}, _without_addresses(place))
+    valkey_binary()  # refuse here, where a person sees it
+    command = [sys.executable, "-P", "-m", "orchestrator.embedded"]
+    return start("supervisor", command, {HOME_VARIABLE: str(place.home)}, _without_addresses(place))
 
 
-def stop_supervisor(place: Place) -> None:
-    """End the supervisor and with it the cluster, and wait until it is gone."""
+def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> None:
+    """End the supervisor and with it the cluster, and wait until it is gone.
+
+    ``started`` may not have come as far as its lock yet.
+    """
     assert place.home is not None
+    if started is not None and started.poll() is None:
+        started.terminate()
+        started.wait()
     path = supervisor_lock(place.home)
     deadline = time.monotonic() + 2 * START_SECONDS
     while is_held(path) and time.monotonic() < deadline:
@@ -116,48 +131,50 @@ class Supervisor:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.started: dict[str, float] = {}
         self.reconciler = Reconciler(self.engine, open_store(place), create_app(place.broker_url))
-        self.gpus = gpu_names()
+        self.gpus = visible_gpus()
+        self.record = home / "run" / "processes.json"
+        self.stopping = False
+        self.early_ends = 0
 
     def run(self) -> None:
         """Supervise until nothing is left to do, or until told to end."""
-        record_path = self.home / "run" / "processes.json"
-        end_leftovers(recorded(record_path))
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        end_leftovers(recorded(self.record))
         for name in self._worker_names():
-            self._release(name)
-        signal.signal(signal.SIGTERM, _raise_stopped)
-        signal.signal(signal.SIGINT, _raise_stopped)
+            self._release(name, charged=False)
         try:
-            while True:
-                if self._start_missing():
-                    record(record_path, self.processes)
+            while not self.stopping:
+                self._start_missing()
                 if not self.reconciler.once() and not is_held(up_lock(self.home)):
                     return
                 time.sleep(ROUND_SECONDS / 4)
-        except Stopped:
             log.info("told to end")
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             valkey = {name: p for name, p in self.processes.items() if name == "valkey"}
             stop({name: process for name, process in self.processes.items() if name not in valkey})
             for name in self._worker_names():
-                self._release(name)
+                self._release(name, charged=False)
             stop(valkey)
-            record_path.unlink(missing_ok=True)
+            self.record.unlink(missing_ok=True)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
 
     def _worker_names(self) -> list[str]:
-        return ["cpu-worker", *(f"gpu-worker-{number}" for number in range(len(self.gpus)))]
+        return ["cpu-worker", *(f"gpu-worker-{gpu}" for gpu in self.gpus)]
 
-    def _release(self, name: str) -> None:
+    def _release(self, name: str, *, charged: bool) -> None:
         """What a worker that is surely dead held runs again at once, not after its lease."""
-        released = write(self.engine, lambda session: release_worker(session, self._node(name)))
+        node = self._node(name)
+        released = write(self.engine, lambda session: release_worker(session, node, charged=charged))
         if released:
             log.warning("%d jobs of %s run again", released, name)
 
     def _node(self, name: str) -> str:
         return f"{name}@{self.home}"
 
-    def _start_missing(self) -> bool:
-        changed = False
+    def _start_missing(self) -> None:
         for name in ("valkey", *self._worker_names()):
             process = self.processes.get(name)
             if process is not None and process.poll() is None:
@@ -166,10 +183,17 @@ class Supervisor:
                 continue
             if process is not None:
                 log.warning("%s ended with code %s and is started again", name, process.returncode)
+                self._count_early_end(name)
                 stop({name: process})
+                self._release(name, charged=True)
             self._start(name)
-            changed = True
-        return changed
+
+    def _count_early_end(self, name: str) -> None:
+        """Give up on what never starts."""
+        early = time.monotonic() - self.started[name] < EARLY_SECONDS
+        self.early_ends = self.early_ends + 1 if early else 0
+        if self.early_ends == EARLY_ENDS:
+            raise InfrastructureError(f"{name} ends as soon as it starts; see {self.home}/logs/{name}.log.")
 
     def _start(self, name: str) -> None:
         self.started[name] = time.monotonic()
@@ -177,9 +201,10 @@ class Supervisor:
             socket = socket_path(self.home)
             socket.unlink(missing_ok=True)
             self.processes[name] = start(name, valkey_command(socket), {}, self.place)
+            record(self.record, self.processes)
             self._wait_for_valkey(socket)
+            write(self.engine, forget_rings)
             return
-        self._release(name)
         environment = worker_environment(self._node(name))
         queue, concurrency = "cpu", os.cpu_count() or 1
         if name.startswith("gpu"):
@@ -187,21 +212,19 @@ class Supervisor:
             environment["CUDA_VISIBLE_DEVICES"] = name.rpartition("-")[2]
         command = worker_command(queue, concurrency, f"{name}@%h")
         self.processes[name] = start(name, command, environment, self.place)
+        record(self.record, self.processes)
 
     def _wait_for_valkey(self, socket: Path) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.processes["valkey"].poll() is None:
+        while time.monotonic() < deadline and self.processes["valkey"].poll() is None and not self.stopping:
             try:
                 with redis.Redis(unix_socket_path=str(socket)) as client:
                     client.ping()
                 return
             except redis.RedisError:
                 time.sleep(0.02)
-        raise InfrastructureError(f"Valkey did not start; see {self.home / 'logs' / 'valkey.log'}.")
-
-
-def _raise_stopped(number: int, frame: FrameType | None) -> None:
-    raise Stopped
+        if not self.stopping:
+            raise InfrastructureError(f"Valkey did not start; see {self.home}/logs/valkey.log.")
 
 
 def _without_addresses(place: Place) -> Place:
@@ -220,7 +243,10 @@ def main() -> None:
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
-        Supervisor(place, place.home).run()
+        try:
+            Supervisor(place, place.home).run()
+        except InfrastructureError as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

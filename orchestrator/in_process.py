@@ -18,6 +18,7 @@ from tasks.job_task import Workplace, run_job
 def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
     workplace = Workplace(engine, store, Worker("in-process", socket.gethostname(), os.getpid()))
+    previous = None
     while True:
         with reading(engine) as session:
             state = session.scalar(select(Run.state).where(Run.id == run_id))
@@ -30,8 +31,9 @@ def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
             )
         if state != RunState.ACTIVE:
             return
-        if job_id is None:
+        if job_id is not None:
+            run_job(workplace, job_id)
+        if job_id is None or job_id == previous:
             write(engine, expire)  # every job left waits for a retry, or for a killed process's lease
             time.sleep(0.1)
-        else:
-            run_job(workplace, job_id)
+        previous = job_id

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import time
@@ -34,21 +35,12 @@ from tasks.doorbell import ring
 PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
 
 
-def launch(
-    request: Request,
-    place: Place,
-    engine: Engine,
-    console: Console,
-    *,
-    dry_run: bool,
-    wait: bool,
-    in_process: bool,
-) -> int:
+def launch(request: Request, place: Place, engine: Engine, console: Console) -> int:
     """Submit a run and, unless the cluster is shared, stay with it; returns the exit code."""
     store = open_store(place)
     resolved = resolve_request(request, engine, store, local=place.home is not None)
     _introduce(resolved, console)
-    if dry_run:
+    if request.dry_run:
         _show_plan(resolved, engine, console)
         return 0
     dataset = resolved.dataset
@@ -62,24 +54,25 @@ def launch(
     now = standing(engine, run_id)
     if now.state != RunState.ACTIVE:
         return report(place, engine, run_id, now, console)
-    if in_process:
+    if request.in_process:
         run_in_process(engine, store, run_id)
         return report(place, engine, run_id, standing(engine, run_id), console)
-    if place.home is not None or wait:
+    if place.home is not None:
         return attend(place, engine, run_id, console)
-    heard = ring(create_app(place.broker_url), write(engine, top_up))
-    console.print(
-        f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}"
-        if heard
-        else "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
-    )
+    if not ring(create_app(place.broker_url), write(engine, top_up)):
+        console.print(
+            "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
+        )
+    if request.wait:
+        return attend(place, engine, run_id, console)
+    console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
     return 0
 
 
 def _introduce(resolved: Resolved, console: Console) -> None:
     spec, dataset = resolved.spec, resolved.dataset.dataset
     sizes = f"{len(dataset.images):,} images in {len(dataset.classes)} classes"
-    if spec.profile == "demo":
+    if resolved.built_in:
         console.print(
             f"Profile demo: {sizes} of the built-in drawn dataset, a small backbone from scratch, on {spec.device}.\n"
             "On photographs: orchestrator submit full-paper --dataset DIR --weights FILE.safetensors",
@@ -100,7 +93,7 @@ def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
         need = find(session, resolved.plan)
     stages = [job.params.stage for job in resolved.plan.jobs]
     to_run = Counter(stage for stage, must in zip(stages, need.must_run, strict=True) if must)
-    shown = Table(title="Nothing is stored: this is a dry run.", title_justify="left")
+    shown = Table(title="A dry run: no run is stored.", title_justify="left")
     for column in ("stage", "jobs", "found", "to run"):
         shown.add_column(column, justify="left" if column == "stage" else "right")
     for stage, count in Counter(stages).items():
@@ -124,14 +117,16 @@ def hold(place: Place, console: Console) -> None:
                 time.sleep(1)
         except KeyboardInterrupt:
             console.print("Stopping the workers …")
-    stop_supervisor(place)
+    stop_supervisor(place, keep_alive.started)
 
 
-def become_worker(place: Place, queues: str, concurrency: int, name: str | None) -> NoReturn:
+def become_worker(place: Place, queues: str, concurrency: int | None, name: str | None) -> NoReturn:
     """Turn this process into a Celery worker of the place."""
     for queue in queues.split(","):
         if queue not in QUEUES:
             raise UsageError(f"unknown queue '{queue}'.{nearest(queue, QUEUES)}")
+    if concurrency is None:
+        concurrency = 1 if "gpu" in queues.split(",") else os.cpu_count() or 1
     _require_cluster(place)
     name = name or f"{queues.replace(',', '-')}-{os.getpid()}"
     node = name if "@" in name else f"{name}@{socket.gethostname()}"
@@ -156,6 +151,7 @@ def become_flower(place: Place, address: str, port: int, console: Console) -> No
 def reconcile_forever(place: Place, engine: Engine) -> None:
     """The reconciler as a process of its own."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
     Reconciler(engine, open_store(place), create_app(place.broker_url)).forever()
 
 

@@ -3,10 +3,20 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 
-from orchestrator.attend import as_rich
 from orchestrator.results import ResultTable
 from orchestrator.sql import Answer
+
+
+def as_rich(result: ResultTable, caption: str | None = None) -> Table:
+    """A table for the terminal."""
+    shown = Table(title=result.title, caption=caption, title_justify="left", caption_justify="left")
+    for column in result.columns:
+        shown.add_column(column, justify="left" if column in ("kind", "network") else "right")
+    for row in result.rows:
+        shown.add_row(*row)
+    return shown
 
 
 def print_answer(answer: Answer, form: str, console: Console) -> None:

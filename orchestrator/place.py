@@ -60,7 +60,7 @@ def current_place() -> Place:
         home,
         f"redis+socket://{socket_path(home)}",
         f"sqlite:///{home / 'orchestrator.db'}",
-        str(home / "artifacts"),
+        (home / "artifacts").as_uri(),
     )
 
 
@@ -84,6 +84,14 @@ def open_store(place: Place) -> ArtifactStore:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"artifact store '{place.artifacts_url}': {error.strerror}.") from None
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that workers are pinned to: those of CUDA_VISIBLE_DEVICES where it is set, else all."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu for gpu in chosen.split(",") if gpu]
+    return [str(number) for number in range(len(gpu_names()))]
 
 
 def gpu_names() -> list[str]:

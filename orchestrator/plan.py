@@ -322,7 +322,7 @@ class _Expansion:
         ]
 
     def _measure(self, shard: int, backbone: int, expert: int, classifier: int, swept: list[int]) -> int:
-        """After every sweep, and so after every prediction: it runs alone on its machine."""
+        """After every sweep, and so after every prediction: nothing else of the run is left to run beside it."""
         spec = self.spec
         params = Measure(
             architecture=spec.architecture,

@@ -18,7 +18,7 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.place import Place
 from tasks.app import PACKAGES_VARIABLE, WORKER_VARIABLE, packages
 
-STOP_SECONDS = 8.0
+STOP_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class Leader:
             return abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def pid_is_anothers(self) -> bool:
+        """Whether the pid belongs to a later process; its group cannot be ours then."""
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) >= 1
+        except psutil.NoSuchProcess:
+            return False  # no pid is used again while its group has members
 
 
 def start(
@@ -142,20 +150,12 @@ def recorded(path: Path) -> list[Leader]:
 def end_leftovers(leaders: Sequence[Leader]) -> None:
     """Kill what a killed supervisor left behind: recorded groups, and orphans of a leader that is gone."""
     for leader in leaders:
-        if leader.alive or not psutil.pid_exists(leader.pid):
-            _kill_group(leader)
+        if not leader.pid_is_anothers:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader.pid, signal.SIGKILL)
     deadline = time.monotonic() + STOP_SECONDS
     while any(leader.alive for leader in leaders) and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-def _kill_group(leader: Leader) -> None:
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == leader.pid and process.create_time() >= leader.started - 1:
-                process.kill()
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
 
 
 def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:

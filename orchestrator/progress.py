@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from db.engine import reading
 from db.jobs import progress
-from db.models import JobState, Run, RunState
+from db.models import Job, JobState, Run, RunState
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
@@ -41,6 +41,18 @@ def standing(engine: Engine, run_id: int) -> Standing:
     with reading(engine) as session:
         state = session.scalars(select(Run.state).where(Run.id == run_id)).one()
         return Standing(state, progress(session, run_id))
+
+
+def failures(engine: Engine, run_id: int, most: int | None = None) -> list[str]:
+    """One line per failed job: stage, label and why."""
+    statement = (
+        select(Job.stage, Job.label, Job.error)
+        .where(Job.run_id == run_id, Job.state == JobState.FAILED)
+        .order_by(Job.id)
+        .limit(most)
+    )
+    with reading(engine) as session:
+        return [f"failed: {stage} ({label}): {error}" for stage, label, error in session.execute(statement)]
 
 
 def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[], None]) -> Standing:

@@ -5,6 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors.numpy import save
 from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
@@ -27,6 +28,9 @@ class Request:
     weights: str | None
     settings: list[str]
     config: Path | None
+    dry_run: bool
+    wait: bool
+    in_process: bool
 
     @property
     def chosen_profile(self) -> str:
@@ -41,6 +45,7 @@ class Resolved:
     spec: Spec
     dataset: StoredDataset
     plan: Plan
+    built_in: bool
 
 
 def check(request: Request) -> Spec:
@@ -66,24 +71,21 @@ def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, l
     """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
     spec = check(request)
     settled = {"hardware": spec.hardware or _hardware(spec.device, local=local)}
-    if request.weights is not None:
-        settled["weights"] = _store_weights(request.weights, spec, store)
-    spec = spec.model_copy(update=settled)
+    weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
     folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
     dataset = store_dataset(engine, folder, spec.split_seed, built_in=built_in)
-    return Resolved(spec, dataset, plan(spec, dataset.shape, releases()))
+    if weights is not None:
+        settled["weights"] = store.write_bytes(weights, f"weights-{os.getpid()}").sha256
+    spec = spec.model_copy(update=settled)
+    return Resolved(spec, dataset, plan(spec, dataset.shape, releases()), built_in)
 
 
-def _store_weights(source: str, spec: Spec, store: ArtifactStore) -> str:
-    """Check the weights whole, copy them to the store, and return their digest."""
-    if source == "imagenet":
-        tensors = imagenet_weights()
-        check_weights(tensors, spec.architecture.width)
-        return store.write(tensors, "weights").sha256
-    content = read_file(Path(source))
+def _read_weights(source: str, spec: Spec) -> bytes:
+    """The content of a safetensors file, checked whole."""
+    content = save(imagenet_weights()) if source == "imagenet" else read_file(Path(source))
     check_weights(parse_weights(content, source), spec.architecture.width)
-    return store.write_bytes(content, f"weights-{os.getpid()}").sha256
+    return content
 
 
 def _hardware(device: str, *, local: bool) -> str:

@@ -34,10 +34,11 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
 
 def waiting_messages(app: Celery, queue: str) -> int | None:
     """Messages that wait in a queue; None when the broker cannot be reached."""
-    try:
-        with app.connection_for_read() as connection:
+    with app.connection_for_read() as connection:
+        try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except (OperationalError, OSError):
-        return None
-    except connection.channel_errors:
-        return 0  # the queue is made by its first message
+        except (OperationalError, OSError, *connection.connection_errors) as error:
+            log.warning("broker not reached: %s", error)
+            return None
+        except connection.channel_errors:
+            return 0  # the queue is made by its first message

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from db.artifacts import ArtifactStore
 from db.dispatch import Doorbell, top_up
 from db.engine import write
-from db.jobs import Claim, Outcome, Worker, claim, fail, finish
+from db.jobs import Claim, Outcome, Worker, claim, fail, finish, put_back
 from db.recovery import repair
 from tasks.doorbell import ring
 from tasks.heartbeat import Heartbeat, LeaseLost
@@ -58,6 +58,9 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
             log.warning("job %s attempt %s is fenced out: discarded", held.job_id, held.attempt)
     except LeaseLost:
         log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
+    except (SystemExit, KeyboardInterrupt):  # the worker was told to end
+        write(engine, lambda session: put_back(session, held, "released"))
+        raise
     except InputBad as bad:
         log.warning("job %s: %s; it is made again", held.job_id, bad)
         source = bad.source

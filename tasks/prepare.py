@@ -18,7 +18,7 @@ def compute(params: Prepare, context: JobContext) -> Output:
     root, images = _images(params, context)
     try:
         pictures = [fit(decode(read(root, image)), params.image_size) for image in images]
-    except (InputChanged, OSError) as error:
+    except (InputChanged, FileNotFoundError) as error:
         raise Refused(f"input changed since it was submitted: {error}") from None
     return Output(
         {

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from db.artifacts import BadArtifact, Tensors, uri_of
 from early_exit.network import Architecture
 from early_exit.training import Settings, train_backbone
 from early_exit.weights import parse_weights
 from tasks.epochs import epoch_rows
-from tasks.job_io import JobContext, Output
+from tasks.job_io import JobContext, Output, Refused
 from tasks.params import TrainBackbone
 
 
@@ -14,7 +15,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
     """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
     weights = None
     if params.weights is not None:
-        weights = parse_weights(context.store.path_of(params.weights).read_bytes(), params.weights)
+        weights = _given(context, params.weights)
     if params.training.epochs == 0:
         return Output(weights)
     settings = dict(vars(params.training))
@@ -34,6 +35,13 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         head_learning_rate=head_learning_rate,
     )
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
+
+
+def _given(context: JobContext, sha256: str) -> Tensors:
+    try:
+        return parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
+    except BadArtifact as error:
+        raise Refused(f"the given weights: {error}. Submit them again.") from None
 
 
 def _examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -123,7 +123,7 @@ def test_what_a_supervisor_ended_itself_is_released_uncharged(add_run, engine):
     run = add_run({"a": [], "b": []})
     run.claim("a", Worker("cpu-1", "host-1", 1))
     run.claim("b", Worker("cpu-2", "host-1", 2))
-    assert write(engine, lambda session: release_worker(session, "cpu-1")) == 1
+    assert write(engine, lambda session: release_worker(session, "cpu-1", charged=False)) == 1
     assert run.states == {"a": JobState.READY, "b": JobState.RUNNING}
     assert run.all("losses") == {"a": 0, "b": 0}
     assert [attempt.outcome for attempt in run.attempts("a")] == ["released"]
@@ -132,9 +132,9 @@ def test_what_a_supervisor_ended_itself_is_released_uncharged(add_run, engine):
 def test_only_the_worker_of_the_last_attempt_counts_as_its_holder(add_run, engine):
     run = add_run({"a": []})
     run.claim("a", Worker("cpu-1", "host-1", 1))
-    write(engine, lambda session: release_worker(session, "cpu-1"))
+    write(engine, lambda session: release_worker(session, "cpu-1", charged=False))
     run.claim("a", Worker("cpu-2", "host-1", 2))
-    assert write(engine, lambda session: release_worker(session, "cpu-1")) == 0
+    assert write(engine, lambda session: release_worker(session, "cpu-1", charged=False)) == 0
     assert run.states == {"a": JobState.RUNNING}
 
 
