@@ -164,7 +164,10 @@ def cases():
         ],
         "train-expert": [
             (TrainExpert("pristine", CLASSES, 1, TRAINING, 5), [undistorted, held_out]),
-            (TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, 5), [undistorted, distorted, held_out, mine]),
+            (
+                TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, 5),
+                [undistorted, distorted, held_out, mine],
+            ),
         ],
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
