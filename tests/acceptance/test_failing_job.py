@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sqlite3
 
 import pytest
 
@@ -71,3 +72,18 @@ def test_the_file_restored_a_second_submit_computes_only_what_is_missing(edited)
     unfinished = home.value("SELECT COUNT(*) FROM jobs WHERE run_id = 1 AND state <> 'succeeded'")
     assert sum(home.computed_stages(2).values()) == unfinished
     assert "train-backbone" not in home.computed_stages(2)
+
+
+def test_a_run_with_a_failed_job_shows_the_rest_and_exits_with_3(home, small):
+    assert home.command("submit", "full-paper", "--in-process", *small()).returncode == 0
+    with sqlite3.connect(home.path / "orchestrator.db") as database:
+        database.execute(
+            "UPDATE jobs SET state = 'failed', artifact_id = NULL, error = 'OSError: disk gone'"
+            " WHERE id = (SELECT MAX(id) FROM jobs WHERE stage = 'latency')"
+        )
+        database.execute("UPDATE runs SET state = 'failed'")
+    database.close()
+    resumed = home.command("resume", "1")
+    assert resumed.returncode == 3
+    assert "OSError: disk gone" in resumed.stdout
+    assert "Accuracy at p_tar" in resumed.stdout

@@ -82,6 +82,6 @@ def stored_jobs(home):
 def test_a_dry_run_on_a_fresh_machine_stores_no_run(home, small):
     dry = home.command("submit", "full-paper", "--dry-run", *small())
     assert dry.returncode == 0
-    assert "Nothing is stored" in dry.stdout
+    assert "no run is stored" in dry.stdout
     assert home.rows("SELECT * FROM runs") == home.rows("SELECT * FROM jobs") == []
     assert home.processes() == []

@@ -310,7 +310,7 @@ ALL = set(STAGES)
         ("spectrum_size=48", CLASSIFIER_AND_BELOW | {"spectra"}),
         ("backbone.epochs=4", BACKBONE_AND_BELOW),
         ("architecture.width=0.75", BACKBONE_AND_BELOW),
-        ("training.threads=1", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
+        ("training.threads=2", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
         ("image_size=48", ALL),
         ("device=cuda", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
         # nothing is drawn when pictures are prepared; blur draws nothing, noise does
