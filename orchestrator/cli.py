@@ -196,7 +196,7 @@ def reconcile() -> None:
 
 
 def _open(*, create: bool = False) -> tuple[Place, Engine]:
-    place = current_place()
+    place = current_place(create=create)
     if place.home is not None and not create and not (place.home / "orchestrator.db").exists():
         raise UsageError(f"no runs under '{place.home}'. Start one: orchestrator submit full-paper")
     engine = open_engine(place.database_url)

@@ -235,7 +235,7 @@ def _without_addresses(place: Place) -> Place:
 def main() -> None:
     """The supervisor's process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    place = current_place()
+    place = current_place(create=True)
     assert place.home is not None
     with lock(supervisor_lock(place.home)) as held:
         if held is None:

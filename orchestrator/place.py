@@ -36,8 +36,11 @@ class Place:
         }
 
 
-def current_place() -> Place:
-    """The place that the environment names; a private one under ``.orchestrator`` where it names none."""
+def current_place(*, create: bool) -> Place:
+    """The place that the environment names; a private one under ``.orchestrator`` where it names none.
+
+    ``create``: make the home's folders where they are not there yet.
+    """
     variables = (BROKER_VARIABLE, DATABASE_VARIABLE, ARTIFACTS_VARIABLE)
     missing = [name for name in variables if not os.environ.get(name)]
     if not missing:
@@ -48,6 +51,17 @@ def current_place() -> Place:
     if len(missing) < len(variables):
         raise UsageError(f"a shared cluster needs all three addresses; {' and '.join(missing)} is not set.")
     home = Path(os.environ.get(HOME_VARIABLE) or ".orchestrator").absolute()
+    if create or home.exists():
+        _make_folders(home)
+    return Place(
+        home,
+        f"redis+socket://{socket_path(home)}",
+        f"sqlite:///{home / 'orchestrator.db'}",
+        (home / "artifacts").as_uri(),
+    )
+
+
+def _make_folders(home: Path) -> None:
     try:
         (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
         (home / "run").chmod(0o700)
@@ -56,12 +70,6 @@ def current_place() -> Place:
         raise UsageError(
             f"home '{home}': {error.strerror}. Set {HOME_VARIABLE} to a writable folder."
         ) from None
-    return Place(
-        home,
-        f"redis+socket://{socket_path(home)}",
-        f"sqlite:///{home / 'orchestrator.db'}",
-        (home / "artifacts").as_uri(),
-    )
 
 
 def socket_path(home: Path) -> Path:
