@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -71,19 +71,16 @@ def forget_rings(session: Session) -> None:
 def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorbell]:
     """Jobs of a queue that were rung for more than ``after_seconds`` ago: their message may be lost."""
     statement = (
-        update(Job)
-        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)
-        .values(dispatched_at=now())
-        .returning(*_DOORBELL)
+        update(Job).where(*_silent(queue, after_seconds)).values(dispatched_at=now()).returning(*_DOORBELL)
     )
     return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
 
 
 def has_silent(session: Session, queue: str, after_seconds: float) -> bool:
     """Whether a job of the queue was rung for more than ``after_seconds`` ago and is not claimed yet."""
-    silent = (
-        select(Job.id)
-        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)
-        .limit(1)
-    )
+    silent = select(Job.id).where(*_silent(queue, after_seconds)).limit(1)
     return session.scalar(silent) is not None
+
+
+def _silent(queue: str, after_seconds: float) -> tuple[ColumnElement[bool], ...]:
+    return (Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)

@@ -98,6 +98,18 @@ class Image(Base):
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
 
 
+IMAGE_FILE_COLUMNS = (
+    Image.index,
+    Image.path,
+    Image.label,
+    Image.split,
+    Image.sha256,
+    Image.size,
+    Image.mtime_ns,
+)
+"""What describes the file itself, in the order of ``early_exit.dataset.ImageFile``."""
+
+
 class Run(Base):
     """One submission: its resolved spec and where it stands."""
 

@@ -9,13 +9,11 @@ from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
 from db.engine import reading, write
+from db.models import IMAGE_FILE_COLUMNS, Image
 from db.models import Dataset as DatasetRow
-from db.models import Image
 from early_exit.dataset import Dataset, ImageFile, scan
 from orchestrator.plan import DatasetShape
 from orchestrator.spec import Drawing
-
-IMAGE_COLUMNS = (Image.index, Image.path, Image.label, Image.split, Image.sha256, Image.size, Image.mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def store_dataset(engine: Engine, folder: Path, split_seed: int, *, built_in: bo
 
 def _known(session: Session, uri: str) -> dict[str, ImageFile]:
     newest = select(DatasetRow.id).where(DatasetRow.uri == uri).order_by(DatasetRow.id.desc()).limit(1)
-    rows = session.execute(select(*IMAGE_COLUMNS).where(Image.dataset_id == newest.scalar_subquery()))
+    rows = session.execute(select(*IMAGE_FILE_COLUMNS).where(Image.dataset_id == newest.scalar_subquery()))
     return {row.path: ImageFile(*row) for row in rows}
 
 

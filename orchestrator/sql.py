@@ -74,9 +74,7 @@ def _query_postgres(engine: Engine, statement: str) -> Answer:
             driver.execute(f"DECLARE answer NO SCROLL CURSOR FOR {statement}", prepare=True)
             cursor = driver.execute(f"FETCH {MAX_ROWS + 1} FROM answer")
             rows = cursor.fetchall()
-        except Exception as error:
-            if not isinstance(error, engine.dialect.loaded_dbapi.Error):
-                raise
+        except engine.dialect.loaded_dbapi.Error as error:
             raise UsageError(_reason(str(error))) from None
         finally:
             connection.rollback()

@@ -1,5 +1,6 @@
 """One delivery of a doorbell: claim the job, compute it with no transaction open, finish, ring for the next."""
 
+import functools
 import importlib
 import logging
 import resource
@@ -21,7 +22,7 @@ from db.recovery import repair
 from tasks.doorbell import ring
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import InputBad, JobContext, Output, Refused
-from tasks.params import STAGES
+from tasks.params import STAGES, StageParams
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,17 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
 def _compute(context: JobContext) -> Outcome:
     """Run the stage's function and store its file; the stage's module, and torch with it, loads here."""
     held = context.claim
-    params = TypeAdapter(STAGES[held.stage]).validate_python(held.params)
+    params = _adapter(held.stage).validate_python(held.params)
     module = importlib.import_module(f"tasks.{held.stage.replace('-', '_')}")
     output: Output = module.compute(params, context)
     file = context.store.write(output.tensors, held.writer) if output.tensors is not None else None
     return Outcome(file, output.rows, _peak_memory_bytes())
+
+
+@functools.cache
+def _adapter(stage: str) -> TypeAdapter[StageParams]:
+    """Built once per process: it takes longer than most of what it validates."""
+    return TypeAdapter(STAGES[stage])
 
 
 def _peak_memory_bytes() -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from sqlalchemy import select
 
 from db.engine import reading
-from db.models import Dataset, Image, Run
+from db.models import IMAGE_FILE_COLUMNS, Dataset, Image, Run
 from early_exit.dataset import ImageFile, InputChanged, read
 from early_exit.images import decode, fit
 from tasks.job_io import JobContext, Output, Refused
@@ -30,13 +30,12 @@ def compute(params: Prepare, context: JobContext) -> Output:
 
 
 def _images(params: Prepare, context: JobContext) -> tuple[Path, list[ImageFile]]:
-    columns = (Image.index, Image.path, Image.label, Image.split, Image.sha256, Image.size, Image.mtime_ns)
     with reading(context.engine) as session:
         dataset = session.scalars(
             select(Dataset).join(Run, Run.dataset_id == Dataset.id).where(Run.id == context.claim.run_id)
         ).one()
         rows = session.execute(
-            select(*columns)
+            select(*IMAGE_FILE_COLUMNS)
             .where(Image.dataset_id == dataset.id, Image.split == params.split)
             .order_by(Image.index)
             .slice(params.start, params.stop)
