@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from early_exit.determinism import set_deterministic
+from early_exit.errors import Diverged
 from early_exit.features import normalise
 from early_exit.images import augment
 from early_exit.network import Architecture, Backbone, Heads, load_heads, load_weights, to_arrays, to_tensors
@@ -24,6 +25,8 @@ Batch = tuple[Tensor | Sequence[Tensor], Tensor]
 Arrays = dict[str, np.ndarray]
 
 VALIDATION_BATCH = 64
+DIVERGED_FACTOR = 100.0
+"""A mean loss this many times that of guessing (exits × ln classes) will not come back."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,6 @@ class Checkpoint(Protocol):
 
     def load(self) -> tuple[Arrays, dict[str, str]] | None: ...
     def save(self, tensors: Arrays, metadata: dict[str, str]) -> None: ...
-
-
-class Diverged(RuntimeError):  # the state it reports
-    """The loss is no longer finite."""
 
 
 def one_cycle(progress: float) -> float:
@@ -134,20 +133,30 @@ def fit(
                 for group in adam.param_groups:
                     group["lr"] = rate * group["factor"]
                 adam.zero_grad()
-                loss = exit_losses(model(inputs), labels)
+                outputs = model(inputs)
+                loss = exit_losses(outputs, labels)
                 loss.backward()  # type: ignore[no-untyped-call]
                 adam.step()
                 train_loss += loss.detach()
         validation_loss, accuracy = _validate(model, validation())
         epoch = Epoch(number, train_loss.item() / steps, validation_loss, accuracy, rate)
-        if not (math.isfinite(epoch.train_loss) and math.isfinite(validation_loss)):
-            raise Diverged(f"the loss is not finite in epoch {number}; lower the learning rate")
+        _refuse_divergence(epoch, exits=outputs.shape[1], classes=outputs.shape[2])
         epochs.append(epoch)
         if _best(epochs) == number:
             best = to_arrays(model)
         if checkpoint is not None:
             checkpoint.save(*_snapshot(model, adam, best, epochs))
     return Fit(best, tuple(epochs), _best(epochs))
+
+
+def _refuse_divergence(epoch: Epoch, exits: int, classes: int) -> None:
+    guessing = exits * math.log(max(classes, 2))
+    worst = max((epoch.train_loss, epoch.validation_loss), key=lambda loss: (not math.isfinite(loss), loss))
+    if not worst <= DIVERGED_FACTOR * guessing:
+        raise Diverged(
+            f"diverged in epoch {epoch.epoch}: the loss is {worst:.3g}, guessing has {guessing:.3g}. "
+            "Lower the learning rate."
+        )
 
 
 def _per_parameter(

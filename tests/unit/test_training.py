@@ -149,10 +149,17 @@ def test_training_stops_after_patience_epochs_without_a_better_validation_loss()
     assert fit_constant(0.0, settings, label=0).best_epoch == 10
 
 
-def test_a_loss_that_is_not_finite_ends_the_training():
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_epoch():
     settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
-    with pytest.raises(Diverged, match="not finite in epoch 1"):
+    with pytest.raises(Diverged, match=r"^diverged in epoch 1: the loss is nan, guessing has 0\.69"):
         fit_constant(math.inf, settings, label=0)
+
+
+def test_a_finite_loss_far_above_guessing_has_diverged():
+    """One exit and two classes: guessing has ln 2, so that 69.3 is the limit."""
+    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    with pytest.raises(Diverged, match=r"^diverged in epoch 1: the loss is 1e\+04"):
+        fit_constant(1e4, settings, label=1)
 
 
 def test_the_loss_is_the_sum_of_the_exits_cross_entropies():
