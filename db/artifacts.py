@@ -88,6 +88,10 @@ class ArtifactStore:
                 found.append((int(job), int(attempt), path))
         return found
 
+    def checkpoint_files(self) -> list[tuple[str, Path]]:
+        """(key, path) of every checkpoint."""
+        return [(path.stem, path) for path in (self.root / "checkpoints").iterdir()]
+
     def _replace(self, uri: str, content: bytes, writer: str) -> None:
         path = self.root / uri
         path.parent.mkdir(exist_ok=True)

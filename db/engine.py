@@ -5,16 +5,19 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 Result = TypeVar("Result")
 
-WRITE_TRIES = 10
+PATIENCE_SECONDS = 30.0
+"""How long a transaction is tried again before the database counts as out of reach."""
+LONGEST_PAUSE_SECONDS = 1.0
+SWITCH_TRIES = 10
 RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03")
 """Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
 
@@ -26,6 +29,10 @@ _SESSION: dict[str, Any] = {
 
 class DatabaseError(Exception):
     """The database cannot be used; the message says why and what to do."""
+
+
+class Unreachable(Exception):
+    """The database did not answer for as long as patience lasts."""
 
 
 def open_engine(url: str) -> Engine:
@@ -69,26 +76,50 @@ def reading(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def write(engine: Engine, function: Callable[[Session], Result]) -> Result:
+def write(
+    engine: Engine, function: Callable[[Session], Result], patience_seconds: float = PATIENCE_SECONDS
+) -> Result:
     """``function(session)`` in one write transaction, run again whole on a deadlock or a lost connection.
 
     A commit whose answer was lost may have happened: every function given here is guarded, so that its second
-    time changes nothing.
+    time changes nothing. Raises ``Unreachable`` once patience is at an end.
     """
-    for attempt in range(WRITE_TRIES):
+    return _patiently(engine, writing, function, patience_seconds)
+
+
+def read(engine: Engine, function: Callable[[Session], Result]) -> Result:
+    """``function(session)`` in one read transaction, run again as ``write`` does."""
+    return _patiently(engine, reading, function, PATIENCE_SECONDS)
+
+
+def _patiently(
+    engine: Engine,
+    transaction: Callable[[Engine], AbstractContextManager[Session]],
+    function: Callable[[Session], Result],
+    patience_seconds: float,
+) -> Result:
+    deadline, pause = time.monotonic() + patience_seconds, 0.02
+    while True:
         try:
-            with writing(engine) as session:
+            with transaction(engine) as session:
                 return function(session)
         except DBAPIError as error:
-            if attempt == WRITE_TRIES - 1 or not _retryable(error):
+            if not _retryable(error):
                 raise
-            time.sleep(random.uniform(0, 0.02 * 2**attempt))
-    raise AssertionError("unreachable")
+            if time.monotonic() > deadline:
+                reason = str(error.orig).strip().splitlines()[0]
+                raise Unreachable(f"database '{engine.url}': {reason}. Is it running?") from error
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _retryable(error: DBAPIError) -> bool:
-    sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    return error.connection_invalidated or sqlstate.startswith(RETRYABLE_SQLSTATES)
+    """A deadlock, or a connection that was lost or could not be made; psycopg gives the latter no SQLSTATE."""
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is None:
+        unanswered = isinstance(error, OperationalError) and type(error.orig).__module__.startswith("psycopg")
+        return error.connection_invalidated or unanswered
+    return str(sqlstate).startswith(RETRYABLE_SQLSTATES)
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
@@ -100,12 +131,12 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
 
 def _use_write_ahead_log(connection: Any) -> None:
     """Where several processes open a new file at once, SQLite refuses the switch instead of waiting for it."""
-    for attempt in range(WRITE_TRIES):
+    for attempt in range(SWITCH_TRIES):
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
             return
         except sqlite3.OperationalError:
-            if attempt == WRITE_TRIES - 1:
+            if attempt == SWITCH_TRIES - 1:
                 raise
             time.sleep(random.uniform(0, 0.02 * 2**attempt))
 

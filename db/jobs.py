@@ -1,4 +1,4 @@
-"""The guarded transitions of a job: claim, renew, finish, fail, put back.
+"""The guarded transitions of a job: claim, renew, finish, fail, put back, lose.
 
 Every transition is one UPDATE that names the state it leaves and, once running, the attempt; where no row
 answers, somebody else was faster and nothing is written. The caller opens the transaction.
@@ -9,17 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, insert, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, exists, insert, or_, select, update
+from sqlalchemy.orm import Session
 
 from db.artifacts import StoredFile
 from db.clock import now
-from db.models import OPEN, Artifact, Attempt, Base, Job, JobDependency, JobState, Run, RunState
-
-LEASE_SECONDS = 30.0
-MAX_FAILURES = 3
-MAX_LOSSES = 3
-BACKOFF_SECONDS = 1.0
+from db.graph import release_children, skip_descendants
+from db.limits import BACKOFF_SECONDS, LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
+from db.models import Artifact, Attempt, Base, Job, JobDependency, JobState, Run, RunState
+from db.runs import settle_run
 
 Rows = Mapping[type[Base], list[dict[str, Any]]]
 
@@ -37,12 +35,18 @@ class JobInput:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Held:
     """One attempt's hold on a job; ``attempt`` is the fencing token."""
 
     job_id: int
     run_id: int
     attempt: int
+
+
+@dataclass(frozen=True)
+class Claim(Held):
+    """A hold with all that the attempt computes from."""
+
     stage: str
     label: str
     key: str
@@ -62,6 +66,8 @@ class Worker:
     name: str
     host: str
     process: int
+    codes: tuple[str, ...]
+    """The ``jobs.code`` that this code computes; other jobs are left alone."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
         .where(
             Job.id == job_id,
             Job.state.in_((JobState.READY, JobState.QUEUED)),
+            Job.code.in_(worker.codes),
             or_(Job.not_before.is_(None), Job.not_before <= now()),
             exists().where(Run.id == Job.run_id, Run.state == RunState.ACTIVE),
         )
@@ -100,7 +107,7 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
         return None
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == row.key))
     if artifact_id is not None:
-        _succeed(session, job_id, row.attempt, found=True)
+        _succeed(session, Held(job_id, row.run_id, row.attempt), found=True)
         _deliver(session, job_id, artifact_id)
         return None
     session.execute(
@@ -125,6 +132,12 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
     )
 
 
+def wanted_code(session: Session, job_id: int) -> str | None:
+    """The code that a job which could be claimed asks for; None where it cannot be."""
+    claimable = (JobState.READY, JobState.QUEUED)
+    return session.scalar(select(Job.code).where(Job.id == job_id, Job.state.in_(claimable)))
+
+
 def _inputs(session: Session, job_id: int) -> tuple[JobInput, ...]:
     statement = (
         select(Job.id, Job.stage, Job.params, Job.artifact_id, Artifact.uri, Artifact.sha256)
@@ -136,22 +149,27 @@ def _inputs(session: Session, job_id: int) -> tuple[JobInput, ...]:
     return tuple(JobInput(*row) for row in session.execute(statement))
 
 
-def renew(session: Session, claim: Claim) -> bool:
-    """Extend the lease; False where this attempt no longer holds the job, or its run is not active any more."""
-    active = exists().where(Run.id == Job.run_id, Run.state == RunState.ACTIVE)
-    statement = update(Job).where(*_held(claim), active).values(lease_until=now() + LEASE_SECONDS)
+def renew(session: Session, held: Held) -> bool:
+    """Extend the lease; False where this attempt no longer holds the job."""
+    statement = update(Job).where(*_is(held)).values(lease_until=now() + LEASE_SECONDS)
+    return session.execute(statement.returning(Job.id)).one_or_none() is not None
+
+
+def saved_progress(session: Session, held: Held) -> bool:
+    """A checkpoint was saved: earlier losses of workers count no more; False where fenced out."""
+    statement = update(Job).where(*_is(held)).values(losses=0)
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 
 
 def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
     """Write artifact, rows and success together and release the children; False where fenced out."""
-    if not _succeed(session, claim.job_id, claim.attempt, found=False):
+    if not _succeed(session, claim, found=False):
         return False
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == claim.key))
     if artifact_id is None:
         artifact_id = _store(session, claim, outcome)
     _deliver(session, claim.job_id, artifact_id)
-    _close_attempt(session, claim, "succeeded", memory=outcome.peak_memory_bytes)
+    close_attempt(session, claim, "succeeded", memory=outcome.peak_memory_bytes)
     return True
 
 
@@ -173,10 +191,10 @@ def _store(session: Session, claim: Claim, outcome: Outcome) -> int:
     return artifact.id
 
 
-def _succeed(session: Session, job_id: int, attempt: int, *, found: bool) -> bool:
+def _succeed(session: Session, held: Held, *, found: bool) -> bool:
     statement = (
         update(Job)
-        .where(Job.id == job_id, Job.state == JobState.RUNNING, Job.attempt == attempt)
+        .where(*_is(held))
         .values(state=JobState.SUCCEEDED, lease_until=None, found=found, error=None)
     )
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
@@ -186,7 +204,7 @@ def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
     """Give a job that succeeded its artifact, and everyone who waited for it what follows."""
     delivered = update(Job).where(Job.id == job_id).values(artifact_id=artifact_id)
     run_id, key = session.execute(delivered.returning(Job.run_id, Job.key)).one()
-    _release_children(session, job_id)
+    release_children(session, job_id)
     # Another run's job that waited for this key to be computed is rung at once and finds the artifact.
     session.execute(
         update(Job).where(Job.key == key, Job.state == JobState.QUEUED).values(state=JobState.READY)
@@ -194,26 +212,9 @@ def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
     settle_run(session, run_id)
 
 
-def _release_children(session: Session, job_id: int) -> None:
-    """Count one parent less; children are locked in id order, so that two parents cannot deadlock."""
-    children = select(JobDependency.child_id).where(JobDependency.parent_id == job_id)
-    session.execute(select(Job.id).where(Job.id.in_(children)).order_by(Job.id).with_for_update()).all()
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(children), Job.state.in_((JobState.WAITING, JobState.SKIPPED)))
-        .values(
-            waiting_for=Job.waiting_for - 1,
-            state=case(
-                ((Job.waiting_for == 1) & (Job.state == JobState.WAITING), JobState.READY.value),
-                else_=Job.state,
-            ),
-        )
-    )
-
-
-def fail(session: Session, claim: Claim, error: str, traceback: str, *, retry: bool) -> bool:
+def fail(session: Session, held: Held, error: str, traceback: str | None, *, retry: bool) -> bool:
     """Record a failure: the job comes back after a delay, or has failed and its descendants are skipped."""
-    failures = session.scalar(select(Job.failures).where(*_held(claim)))
+    failures = session.scalar(select(Job.failures).where(*_is(held)))
     if failures is None:
         return False
     if retry and failures + 1 < MAX_FAILURES:
@@ -223,99 +224,57 @@ def fail(session: Session, claim: Claim, error: str, traceback: str, *, retry: b
         values = {"state": JobState.FAILED}
     statement = (
         update(Job)
-        .where(*_held(claim))
+        .where(*_is(held))
         .values(lease_until=None, failures=Job.failures + 1, error=error, **values)
     )
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    _close_attempt(session, claim, "failed", traceback=traceback)
+    close_attempt(session, held, "failed", traceback=traceback)
     if values["state"] == JobState.FAILED:
-        skip_descendants(session, claim.job_id)
-        settle_run(session, claim.run_id)
+        skip_descendants(session, held.job_id)
+        settle_run(session, held.run_id)
     return True
 
 
-def put_back(session: Session, claim: Claim, outcome: str) -> bool:
+def put_back(session: Session, held: Held, outcome: str) -> bool:
     """Give a job back without charging it; its counter is rebuilt by who calls."""
-    statement = update(Job).where(*_held(claim)).values(state=JobState.READY, lease_until=None)
+    statement = update(Job).where(*_is(held)).values(state=JobState.READY, lease_until=None)
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    _close_attempt(session, claim, outcome)
+    close_attempt(session, held, outcome)
     return True
 
 
-def skip_descendants(session: Session, job_id: int) -> None:
-    """Everything that waits for a failed job, however far below, is skipped."""
-    below = (
-        select(JobDependency.child_id.label("id"))
-        .where(JobDependency.parent_id == job_id)
-        .cte("below", recursive=True)
-    )
-    below = below.union(
-        select(JobDependency.child_id).join(below, JobDependency.parent_id == below.c.id),
-    )
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(select(below.c.id)), Job.state == JobState.WAITING)
-        .values(state=JobState.SKIPPED, error=f"skipped: it depends on job {job_id}, which failed")
-    )
-
-
-def settle_run(session: Session, run_id: int) -> None:
-    """End a run whose jobs have all ended.
-
-    Who sees none but running jobs left locks the run first: of the last two that finish at the same time, the
-    second then sees that the first has ended.
-    """
-    coming = exists().where(Job.run_id == run_id, Job.state.in_(OPEN), Job.state != JobState.RUNNING)
-    if session.scalar(select(coming)):
-        return
-    session.execute(select(Run.id).where(Run.id == run_id).with_for_update(key_share=True)).all()
-    unfinished = aliased(Job)
-    failed = aliased(Job)
-    session.execute(
-        update(Run)
-        .where(
-            Run.id == run_id,
-            Run.state == RunState.ACTIVE,
-            ~exists().where(unfinished.run_id == run_id, unfinished.state.in_(OPEN)),
-        )
-        .values(
-            state=case(
-                (
-                    exists().where(failed.run_id == run_id, failed.state != JobState.SUCCEEDED),
-                    RunState.FAILED.value,
-                ),
-                else_=RunState.SUCCEEDED.value,
-            ),
-            finished_at=now(),
-        )
-    )
-
-
-def progress(session: Session, run_id: int) -> dict[str, dict[JobState, int]]:
-    """Jobs by stage and state."""
-    counts: dict[str, dict[JobState, int]] = {}
+def lose(session: Session, held: Held, worker: str) -> bool:
+    """The attempt's worker is lost: the job runs again, or has lost too many and failed."""
+    losses = session.scalar(select(Job.losses).where(*_is(held)))
+    if losses is None:
+        return False
+    final = losses + 1 >= MAX_LOSSES
+    error = f"lost its worker {losses + 1} times, the last time {worker}" if final else None
+    state = JobState.FAILED if final else JobState.READY
     statement = (
-        select(Job.stage, Job.state, func.count())
-        .where(Job.run_id == run_id)
-        .group_by(Job.stage, Job.state)
-        .order_by(func.min(Job.id))
+        update(Job).where(*_is(held)).values(state=state, lease_until=None, losses=losses + 1, error=error)
     )
-    for stage, state, count in session.execute(statement):
-        counts.setdefault(stage, {})[state] = count
-    return counts
+    if session.execute(statement.returning(Job.id)).one_or_none() is None:
+        return False
+    close_attempt(session, held, "lost")
+    if final:
+        skip_descendants(session, held.job_id)
+        settle_run(session, held.run_id)
+    return True
 
 
-def _held(claim: Claim) -> Iterable[ColumnElement[bool]]:
-    return (Job.id == claim.job_id, Job.state == JobState.RUNNING, Job.attempt == claim.attempt)
+def _is(held: Held) -> Iterable[ColumnElement[bool]]:
+    return (Job.id == held.job_id, Job.state == JobState.RUNNING, Job.attempt == held.attempt)
 
 
-def _close_attempt(
-    session: Session, claim: Claim, outcome: str, *, traceback: str | None = None, memory: int | None = None
+def close_attempt(
+    session: Session, held: Held, outcome: str, *, traceback: str | None = None, memory: int | None = None
 ) -> None:
+    """Write down how an attempt ended."""
     session.execute(
         update(Attempt)
-        .where(Attempt.job_id == claim.job_id, Attempt.attempt == claim.attempt)
+        .where(Attempt.job_id == held.job_id, Attempt.attempt == held.attempt)
         .values(finished_at=now(), outcome=outcome, traceback=traceback, peak_memory_bytes=memory)
     )

@@ -181,6 +181,8 @@ class Job(Base):
     stage: Mapped[str]
     label: Mapped[str]
     key: Mapped[str]
+    code: Mapped[str] = mapped_column(server_default="")
+    """Stage version and library releases that the key holds; a worker leaves jobs of other code alone."""
     params: Mapped[dict[str, Any]]
     queue: Mapped[str]
     state: Mapped[JobState]

@@ -1,11 +1,14 @@
 """What heals a run: lost workers, bad artifacts, counters that drifted."""
 
-from sqlalchemy import ColumnElement, String, case, cast, exists, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, String, cast, exists, func, select, update
+from sqlalchemy.orm import Session
 
 from db.clock import now
-from db.jobs import MAX_LOSSES, Claim, JobInput, fail, put_back, settle_run, skip_descendants
-from db.models import OPEN, Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
+from db.graph import recount
+from db.jobs import Claim, Held, JobInput, fail, lose, put_back
+from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
 
 MAX_REPAIRS = 10
 """One job may find this many inputs bad; a worker that never sees a file would go on for ever."""
@@ -13,43 +16,51 @@ SET_ASIDE = "input set aside"
 
 
 def expire(session: Session) -> int:
-    """Take back the jobs whose lease has run out, or whose attempt is past its deadline; returns how many."""
-    overdue = or_(Job.lease_until < now(), Attempt.started_at + Job.deadline_seconds < now())
-    return _take_back(session, overdue, charged=True)
+    """Take back the jobs whose lease has run out, or whose attempt outlived its deadline; returns how many.
+
+    The first is a lost worker, the second a failure of the job's own.
+    """
+    late = [
+        fail(session, held, f"ran longer than its deadline of {deadline} s", None, retry=True)
+        for held, _, deadline in _running(session, Attempt.started_at + Job.deadline_seconds < now())
+    ]
+    lost = [lose(session, held, worker) for held, worker, _ in _running(session, Job.lease_until < now())]
+    return sum(late) + sum(lost)
 
 
 def release_worker(session: Session, worker: str, *, charged: bool) -> int:
     """Take back what a worker held that is surely dead; charged unless its supervisor has ended it."""
-    return _take_back(session, Attempt.worker == worker, charged=charged)
+    return sum(
+        lose(session, held, name) if charged else put_back(session, held, "released")
+        for held, name, _ in _running(session, Attempt.worker == worker)
+    )
 
 
-def _take_back(session: Session, condition: ColumnElement[bool], *, charged: bool) -> int:
+def busy_processes(session: Session, worker: str) -> set[int]:
+    """The processes of a worker that hold a job."""
     statement = (
-        select(Job.id, Job.run_id, Job.attempt, Job.losses, Attempt.worker)
+        select(Attempt.process)
+        .join(Job, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
+        .where(Job.state == JobState.RUNNING, Attempt.worker == worker)
+    )
+    return set(session.scalars(statement))
+
+
+def release_processes(session: Session, worker: str, processes: Collection[int]) -> int:
+    """Take back what these processes of a worker held, which are surely dead."""
+    theirs = (Attempt.worker == worker) & Attempt.process.in_(processes)
+    return sum(lose(session, held, name) for held, name, _ in _running(session, theirs))
+
+
+def _running(session: Session, condition: ColumnElement[bool]) -> list[tuple[Held, str, int]]:
+    """Attempts that run, their workers and their jobs' deadlines in seconds."""
+    statement = (
+        select(Job.id, Job.run_id, Job.attempt, Attempt.worker, Job.deadline_seconds)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
         .where(Job.state == JobState.RUNNING, condition)
         .order_by(Job.id)
     )
-    taken = 0
-    for job_id, run_id, attempt, before, worker in session.execute(statement).all():
-        losses = before + charged
-        lost = losses >= MAX_LOSSES
-        error = f"lost its worker {losses} times, the last time {worker}" if lost else None
-        held = (Job.id == job_id, Job.state == JobState.RUNNING, Job.attempt == attempt)
-        state = JobState.FAILED if lost else JobState.READY
-        values = {"state": state, "lease_until": None, "losses": losses, "error": error}
-        if session.execute(update(Job).where(*held).values(values).returning(Job.id)).one_or_none() is None:
-            continue
-        taken += 1
-        session.execute(
-            update(Attempt)
-            .where(Attempt.job_id == job_id, Attempt.attempt == attempt)
-            .values(finished_at=now(), outcome="lost" if charged else "released")
-        )
-        if lost:
-            skip_descendants(session, job_id)
-            settle_run(session, run_id)
-    return taken
+    return [(Held(*row[:3]), row.worker, row.deadline_seconds) for row in session.execute(statement).all()]
 
 
 def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
@@ -110,51 +121,12 @@ def _reopen(session: Session, job_id: int) -> None:
         _reopen(session, parent)
 
 
-def recount(session: Session, run_id: int) -> int:
-    """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many had drifted."""
-    counted = (*OPEN, JobState.SKIPPED)
-    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(counted)).order_by(Job.id)
-    session.execute(locked.with_for_update()).all()
-    parent = aliased(Job)
-    unfinished = (
-        select(func.count())
-        .select_from(JobDependency)
-        .join(parent, parent.id == JobDependency.parent_id)
-        .where(JobDependency.child_id == Job.id, parent.state != JobState.SUCCEEDED)
-        .scalar_subquery()
-    )
-    state = case(
-        ((Job.state == JobState.WAITING) & (unfinished == 0), JobState.READY.value),
-        (Job.state.in_((JobState.READY, JobState.QUEUED)) & (unfinished > 0), JobState.WAITING.value),
-        else_=Job.state,
-    )
-    drifted = or_(Job.waiting_for != unfinished, (Job.state == JobState.WAITING) & (unfinished == 0))
-    statement = (
-        update(Job)
-        .where(
-            Job.run_id == run_id,
-            Job.state.in_(counted),
-            Job.state != JobState.RUNNING,
-            drifted,
-        )
-        .values(waiting_for=unfinished, state=state)
-        .returning(Job.id)
-    )
-    drifted_jobs = len(session.execute(statement).all())
-    # A job that was running when an input failed for good has come back to wait for it.
-    for failed in session.scalars(
-        select(Job.id).where(Job.run_id == run_id, Job.state == JobState.FAILED)
-    ).all():
-        skip_descendants(session, failed)
-    return drifted_jobs
-
-
-def active_runs(session: Session) -> list[int]:
-    """Runs that are not ended, oldest first."""
-    return list(session.scalars(select(Run.id).where(Run.state == RunState.ACTIVE).order_by(Run.id)))
-
-
 def is_dead(session: Session, job_id: int, attempt: int) -> bool:
     """Whether no live attempt can own files of this name any more."""
     alive = exists().where(Job.id == job_id, Job.attempt == attempt, Job.state == JobState.RUNNING)
     return not session.scalar(select(alive))
+
+
+def has_artifact(session: Session, key: str) -> bool:
+    """Whether the result of this key is stored."""
+    return session.scalar(select(Artifact.id).where(Artifact.key == key)) is not None

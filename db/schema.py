@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from db.engine import DatabaseError
 from db.views import VIEWS
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``db/migrations``."""
 
 _LOCK = 7_206_118

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from db.engine import reading
 from db.models import Dataset, JobState, Run, RunState
-from db.recovery import active_runs
+from db.runs import active_runs
 from orchestrator.embedded import (
     clients_lock,
     is_held,
@@ -106,6 +106,8 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     console.print(
         f"Run {run_id} {ended.state}: " + ", ".join(f"{number} {state}" for state, number in counts.items())
     )
+    if ended.state in (RunState.FAILED, RunState.CANCELLED):
+        console.print(f"Try again what is missing: orchestrator retry {run_id}")
     database = engine.url.database if place.home else engine.url.render_as_string()
     console.print(f"Database: {database}", soft_wrap=True)
     console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")

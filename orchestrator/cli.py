@@ -12,12 +12,12 @@ from rich.table import Table
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import DatabaseError, open_engine, reading
+from db.engine import DatabaseError, Unreachable, open_engine, reading
 from db.models import Job, JobState, Run, RunState
 from db.schema import upgrade
 from early_exit.dataset import DatasetError
 from early_exit.weights import WeightsError
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
 from orchestrator.place import Place, current_place, open_store
 
 cli = typer.Typer(
@@ -86,12 +86,36 @@ def submit(
 def resume(run: RunArgument = None) -> None:
     """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
     from orchestrator.attend import attend
+    from orchestrator.control import refuse_other_code
 
     place, engine = _open()
-    with reading(engine) as session:
-        active = select(func.max(Run.id)).where(Run.state == RunState.ACTIVE)
-        run_id = run if run is not None else session.scalar(active)
-    raise typer.Exit(attend(place, engine, _existing(engine, run_id), _console()))
+    run_id = _existing(engine, run if run is not None else _newest_active(engine))
+    refuse_other_code(engine, run_id)
+    raise typer.Exit(attend(place, engine, run_id, _console()))
+
+
+@cli.command()
+def cancel(run: RunArgument = None) -> None:
+    """Stop a run, the newest active one without a number; what is finished stays."""
+    from orchestrator.control import cancel_run
+
+    _, engine = _open()
+    cancel_run(engine, _existing(engine, run if run is not None else _newest_active(engine)), _console())
+
+
+@cli.command()
+def retry(
+    run: RunArgument = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
+) -> None:
+    """Try again what failed, was cancelled or skipped in a run that has ended."""
+    from orchestrator.control import retry_run
+    from orchestrator.launch import go_on
+
+    place, engine = _open()
+    run_id, console = _existing(engine, run), _console()
+    if retry_run(engine, run_id, console):
+        raise typer.Exit(go_on(place, engine, run_id, console, wait=wait))
 
 
 @cli.command()
@@ -222,6 +246,11 @@ def _existing(engine: Engine, run: int | None) -> int:
     return run if run is not None else newest
 
 
+def _newest_active(engine: Engine) -> int | None:
+    with reading(engine) as session:
+        return session.scalar(select(func.max(Run.id)).where(Run.state == RunState.ACTIVE))
+
+
 def _runs(engine: Engine) -> Table:
     shown = Table(title="Runs", title_justify="left")
     for column in ("run", "plan", "profile", "state", "done", "jobs"):
@@ -253,6 +282,8 @@ def main() -> None:
         _end(str(error), error.exit_code, debug)
     except (DatasetError, WeightsError, DatabaseError) as error:
         _end(str(error), UsageError.exit_code, debug)
+    except Unreachable as error:
+        _end(str(error), InfrastructureError.exit_code, debug)
     except DBAPIError as error:
         _end(f"database: {str(error.orig).strip().splitlines()[0]}", 4, debug)
     except OSError as error:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -20,11 +21,13 @@ from typing import IO
 import redis
 
 from db.dispatch import forget_rings
-from db.engine import open_engine, write
-from db.recovery import release_worker
+from db.engine import open_engine, read, write
+from db.recovery import busy_processes, release_processes, release_worker
+from db.runs import has_work
 from orchestrator.errors import InfrastructureError
 from orchestrator.place import HOME_VARIABLE, Place, current_place, open_store, socket_path, visible_gpus
 from orchestrator.processes import (
+    children,
     end_leftovers,
     record,
     recorded,
@@ -37,6 +40,7 @@ from orchestrator.processes import (
 )
 from orchestrator.reconcile import ROUND_SECONDS, Reconciler
 from tasks.app import create_app
+from tasks.code import codes
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +150,9 @@ class Supervisor:
         try:
             while not self.stopping:
                 self._start_missing()
-                if not self.reconciler.once() and not is_held(up_lock(self.home)):
+                self._release_dead_children()
+                self.reconciler.once()
+                if not self._has_work() and not is_held(up_lock(self.home)):
                     return
                 time.sleep(ROUND_SECONDS / 4)
             log.info("told to end")
@@ -155,11 +161,16 @@ class Supervisor:
             stop({name: process for name, process in self.processes.items() if name not in valkey})
             for name in self._worker_names():
                 self._release(name, charged=False)
+            self.reconciler.remove_leftovers()
             stop(valkey)
             self.record.unlink(missing_ok=True)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
+
+    def _has_work(self) -> bool:
+        """A run that was planned by other code would keep an idle cluster for ever."""
+        return read(self.engine, lambda session: has_work(session, codes()))
 
     def _worker_names(self) -> list[str]:
         return ["cpu-worker", *(f"gpu-worker-{gpu}" for gpu in self.gpus)]
@@ -171,6 +182,18 @@ class Supervisor:
         if released:
             log.warning("%d jobs of %s run again", released, name)
 
+    def _release_dead_children(self) -> None:
+        """What a killed child held runs again at once: its parent forks another one and says nothing."""
+        for name, process in self.processes.items():
+            busy = read(self.engine, partial(busy_processes, worker=self._node(name)))
+            dead = busy - children(process.pid)
+            if not dead or process.poll() is not None:
+                continue
+            released = partial(release_processes, worker=self._node(name), processes=dead)
+            log.warning(
+                "%d jobs of %s run again: their process was killed", write(self.engine, released), name
+            )
+
     def _node(self, name: str) -> str:
         return f"{name}@{self.home}"
 
@@ -179,13 +202,15 @@ class Supervisor:
             process = self.processes.get(name)
             if process is not None and process.poll() is None:
                 continue
-            if time.monotonic() - self.started.get(name, -RESTART_SECONDS) < RESTART_SECONDS:
+            pause = RESTART_SECONDS * 2**self.early_ends
+            if time.monotonic() - self.started.get(name, -pause) < pause:
                 continue
             if process is not None:
                 log.warning("%s ended with code %s and is started again", name, process.returncode)
                 self._count_early_end(name)
                 stop({name: process})
-                self._release(name, charged=True)
+                # A signal may be the job's doing; a worker that exits by itself has lost its broker.
+                self._release(name, charged=process.returncode < 0)
             self._start(name)
 
     def _count_early_end(self, name: str) -> None:

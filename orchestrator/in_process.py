@@ -12,12 +12,13 @@ from db.engine import reading, write
 from db.jobs import Worker
 from db.models import Job, JobState, Run, RunState
 from db.recovery import expire
+from tasks.code import codes
 from tasks.job_task import Workplace, run_job
 
 
 def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
-    workplace = Workplace(engine, store, Worker("in-process", socket.gethostname(), os.getpid()))
+    workplace = Workplace(engine, store, Worker("in-process", socket.gethostname(), os.getpid(), codes()))
     previous = None
     while True:
         with reading(engine) as session:

@@ -57,13 +57,18 @@ def launch(request: Request, place: Place, engine: Engine, console: Console) -> 
     if request.in_process:
         run_in_process(engine, store, run_id)
         return report(place, engine, run_id, standing(engine, run_id), console)
+    return go_on(place, engine, run_id, console, wait=request.wait)
+
+
+def go_on(place: Place, engine: Engine, run_id: int, console: Console, *, wait: bool) -> int:
+    """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
     if place.home is not None:
         return attend(place, engine, run_id, console)
     if not ring(create_app(place.broker_url), write(engine, top_up)):
         console.print(
             "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
         )
-    if request.wait:
+    if wait:
         return attend(place, engine, run_id, console)
     console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
     return 0

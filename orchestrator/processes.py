@@ -126,6 +126,16 @@ def valkey_binary() -> str:
     )
 
 
+def children(pid: int) -> set[int]:
+    """Living children of a process; empty where it is gone."""
+    try:
+        return {
+            child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE
+        }
+    except psutil.NoSuchProcess:
+        return set()
+
+
 def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
     """Write down who leads each group, for the supervisor that comes after a killed one."""
     leaders = []

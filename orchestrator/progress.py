@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from db.engine import reading
-from db.jobs import progress
+from db.engine import read, reading
 from db.models import Job, JobState, Run, RunState
+from db.runs import progress
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
@@ -38,9 +39,12 @@ class Standing:
 
 def standing(engine: Engine, run_id: int) -> Standing:
     """Where a run stands now."""
-    with reading(engine) as session:
+
+    def look(session: Session) -> Standing:
         state = session.scalars(select(Run.state).where(Run.id == run_id)).one()
         return Standing(state, progress(session, run_id))
+
+    return read(engine, look)
 
 
 def failures(engine: Engine, run_id: int, most: int | None = None) -> list[str]:

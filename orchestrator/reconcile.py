@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from celery import Celery
@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
 from db.dispatch import QUEUES, Doorbell, has_silent, ring_again, top_up
-from db.engine import reading, write
-from db.jobs import settle_run
-from db.recovery import active_runs, expire, is_dead, recount
+from db.engine import Unreachable, read, write
+from db.graph import recount
+from db.limits import LEASE_SECONDS
+from db.recovery import expire, has_artifact, is_dead
+from db.runs import active_runs, settle_run
 from tasks.doorbell import ring, waiting_messages
 
 log = logging.getLogger(__name__)
@@ -32,25 +34,34 @@ class Reconciler:
     store: ArtifactStore
     app: Celery
     rounds: int = 0
+    last_round: float = field(default_factory=time.time)
+    lenient_until: float = 0.0
 
-    def once(self) -> list[int]:
-        """One round; returns the runs that are still active."""
-        expired = write(self.engine, expire)
-        if expired:
-            log.warning("%d jobs lost their worker and run again", expired)
+    def once(self) -> None:
+        """One round."""
+        if self._may_expire() and (expired := write(self.engine, expire)):
+            log.warning("%d jobs lost their worker or outlived their deadline", expired)
         self._ring(write(self.engine, top_up))
         self._ring_again()
         if self.rounds % AUDIT_ROUNDS == 0:
             self._audit()
         self.rounds += 1
-        with reading(self.engine) as session:
-            return active_runs(session)
 
     def forever(self) -> None:
-        """Rounds until the process is told to stop."""
+        """Rounds until the process is told to stop; a database that is away is waited for."""
         while True:
-            self.once()
+            try:
+                self.once()
+            except Unreachable as error:
+                log.warning("waiting: %s", error)
             time.sleep(ROUND_SECONDS)
+
+    def _may_expire(self) -> bool:
+        """After a gap (the database was away, the machine asleep) the living have one lease's time to renew."""
+        before, self.last_round = self.last_round, time.time()
+        if self.last_round - before > LEASE_SECONDS / 2:
+            self.lenient_until = self.last_round + LEASE_SECONDS
+        return self.last_round >= self.lenient_until
 
     def _ring(self, doorbells: list[Doorbell]) -> None:
         if doorbells:
@@ -58,8 +69,7 @@ class Reconciler:
 
     def _ring_again(self) -> None:
         for queue in QUEUES:
-            with reading(self.engine) as session:
-                silent = has_silent(session, queue, RING_AGAIN_SECONDS)
+            silent = read(self.engine, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
             if silent and waiting_messages(self.app, queue) == 0:
                 again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
                 self._ring(write(self.engine, again))
@@ -75,8 +85,13 @@ class Reconciler:
         drifted = write(self.engine, audit)
         if drifted:
             log.warning("%d counters had drifted and were rebuilt", drifted)
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Delete the temporary files of dead attempts and the checkpoints of what is finished."""
         for job_id, attempt, path in self.store.temporary_files():
-            with reading(self.engine) as session:
-                dead = is_dead(session, job_id, attempt)
-            if dead:
+            if read(self.engine, partial(is_dead, job_id=job_id, attempt=attempt)):
+                path.unlink(missing_ok=True)
+        for key, path in self.store.checkpoint_files():
+            if read(self.engine, partial(has_artifact, key=key)):
                 path.unlink(missing_ok=True)

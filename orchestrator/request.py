@@ -15,7 +15,7 @@ from orchestrator.errors import UsageError
 from orchestrator.place import gpu_names
 from orchestrator.plan import Plan, plan
 from orchestrator.spec import PLANS, Spec, nearest, resolve
-from orchestrator.submit import releases
+from tasks.code import releases
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,10 @@ from db.engine import reading, write
 from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
 from orchestrator.plan import Plan, PlannedJob
 from orchestrator.spec import Spec, canonical_json
+from tasks.code import code_of
 from tasks.params import STAGES
 
 Item = TypeVar("Item")
-
-LIBRARIES = {
-    "numpy": ("numpy",),
-    "opencv": ("opencv-python-headless", "opencv-python"),
-    "pillow": ("pillow",),
-    "torch": ("torch",),
-    "torchvision": ("torchvision",),
-}
-"""Distributions that provide a library, the usual one first."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +41,6 @@ class Need:
 
     artifacts: dict[str, int]
     must_run: tuple[bool, ...]
-
-
-def releases() -> dict[str, str]:
-    """Major.minor of every library that keys name, from its metadata: nothing is imported."""
-    found = {}
-    for library, distributions in LIBRARIES.items():
-        for distribution in distributions:
-            try:
-                version = importlib.metadata.version(distribution)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-            found[library] = ".".join(version.split(".")[:2])
-            break
-    return found
 
 
 def find(session: Session, plan: Plan) -> Need:
@@ -169,6 +147,7 @@ def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, A
         "stage": job.params.stage,
         "label": job.label,
         "key": job.key,
+        "code": code_of(job.params.stage),
         "params": asdict(job.params),
         "queue": job.params.queue,
         "state": open_state if must_run else JobState.SUCCEEDED,

@@ -50,7 +50,7 @@ def create_app(broker_url: str | None) -> Celery:
         broker_pool_limit=2,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_SECONDS,
-            "socket_timeout": 10,
+            "socket_timeout": 5,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 25,

@@ -1,6 +1,7 @@
 """Renews the lease of a running attempt from a thread, and stops the attempt once it is fenced out."""
 
 import _thread
+import faulthandler
 import logging
 import signal
 import threading
@@ -9,10 +10,15 @@ from types import FrameType, TracebackType
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import write
-from db.jobs import LEASE_SECONDS, Claim, renew
+from db.engine import Unreachable, write
+from db.jobs import Claim, renew
+from db.limits import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
+
+BEAT_SECONDS = LEASE_SECONDS / 4
+HANG_SECONDS = 4 * LEASE_SECONDS
+"""A process whose threads get no turn for this long, or that does not stop when it must, is ended."""
 
 
 class LeaseLost(BaseException):
@@ -22,40 +28,56 @@ class LeaseLost(BaseException):
 class Heartbeat:
     """Holds a claim while its block runs; raises ``LeaseLost`` in the main thread when the claim is lost.
 
-    Outside the main thread nothing is interrupted: the finished work is then refused by the fence.
+    Outside the main thread nothing is interrupted: the finished work is then refused by the fence. In it, a
+    watchdog that needs no interpreter ends the process when the block hangs: with the interpreter's lock
+    held, or deaf to ``LeaseLost``.
     """
 
     def __init__(self, engine: Engine, claim: Claim) -> None:
         self._engine = engine
         self._claim = claim
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._lost = threading.Event()
+        self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
         self._interrupts = threading.current_thread() is threading.main_thread()
+        if self._interrupts:
+            self._threads.append(threading.Thread(target=self._watch, name="watchdog", daemon=True))
 
     def __enter__(self) -> None:
         if self._interrupts:
-            self._previous = signal.signal(signal.SIGUSR2, self._lost)
-        self._thread.start()
+            self._previous = signal.signal(signal.SIGUSR2, self._stop)
+        for thread in self._threads:
+            thread.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._interrupts:
+            faulthandler.cancel_dump_traceback_later()
             signal.signal(signal.SIGUSR2, self._previous)
 
     def _beat(self) -> None:
-        while not self._stopped.wait(LEASE_SECONDS / 4):
+        while not self._stopped.wait(BEAT_SECONDS):
             try:
-                held = write(self._engine, lambda session: renew(session, self._claim))
-            except DBAPIError as error:
-                log.warning("lease of job %s not renewed, trying again: %s", self._claim.job_id, error.orig)
+                held = write(self._engine, lambda session: renew(session, self._claim), BEAT_SECONDS)
+            except (DBAPIError, Unreachable) as error:
+                log.warning("lease of job %s not renewed, trying again: %s", self._claim.job_id, error)
                 continue
             if not held:
+                self._lost.set()
                 if self._interrupts and not self._stopped.is_set():
                     _thread.interrupt_main(signal.SIGUSR2)
                 return
 
-    def _lost(self, number: int, frame: FrameType | None) -> None:
+    def _watch(self) -> None:
+        """Put the process's end off, again and again, for as long as the attempt is held."""
+        while not self._lost.is_set():
+            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
+            if self._stopped.wait(BEAT_SECONDS):
+                return
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
         raise LeaseLost

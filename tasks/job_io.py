@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore, BadArtifact, CheckpointFile, Tensors
-from db.jobs import Claim, JobInput, Rows
+from db.engine import write
+from db.jobs import Claim, JobInput, Rows, saved_progress
+from tasks.heartbeat import LeaseLost
 
 
 class InputBad(Exception):
@@ -66,9 +68,32 @@ class JobContext:
         return only
 
     @property
-    def checkpoint(self) -> CheckpointFile:
+    def checkpoint(self) -> "SavedProgress":
         """Where a long training keeps its last epoch."""
-        return self.store.checkpoint(self.claim.key, self.claim.writer)
+        return SavedProgress(self.store.checkpoint(self.claim.key, self.claim.writer), self)
+
+
+@dataclass(frozen=True)
+class SavedProgress:
+    """A checkpoint whose saving resets the losses of workers; an attempt that is fenced out stops there."""
+
+    file: CheckpointFile
+    context: JobContext
+
+    def load(self) -> tuple[Tensors, dict[str, str]] | None:
+        """Tensors and metadata of the last saved epoch; None where there is none."""
+        return self.file.load()
+
+    def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
+        """Replace the checkpoint; raises ``LeaseLost`` where the attempt is fenced out."""
+        claim = self.context.claim
+        if not write(self.context.engine, lambda session: saved_progress(session, claim)):
+            raise LeaseLost
+        self.file.save(tensors, metadata)
+
+    def delete(self) -> None:
+        """Forget it."""
+        self.file.delete()
 
 
 @dataclass(frozen=True)

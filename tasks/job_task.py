@@ -16,9 +16,10 @@ from sqlalchemy.exc import IntegrityError
 
 from db.artifacts import ArtifactStore
 from db.dispatch import Doorbell, top_up
-from db.engine import write
-from db.jobs import Claim, Outcome, Worker, claim, fail, finish, put_back
+from db.engine import Unreachable, read, write
+from db.jobs import Claim, Outcome, Worker, claim, fail, finish, put_back, wanted_code
 from db.recovery import repair
+from early_exit.errors import Diverged
 from tasks.doorbell import ring
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import InputBad, JobContext, Output, Refused
@@ -44,14 +45,22 @@ def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
         held = None  # another run's live attempt computes this key
     if held is not None:
         _attempt(workplace, held)
+    else:
+        _tell_of_other_code(workplace, job_id)
     return write(workplace.engine, top_up)
+
+
+def _tell_of_other_code(workplace: Workplace, job_id: int) -> None:
+    code = read(workplace.engine, lambda session: wanted_code(session, job_id))
+    if code is not None and code not in workplace.worker.codes:
+        log.warning("job %s needs other code than this worker has: '%s'", job_id, code)
 
 
 def _attempt(workplace: Workplace, held: Claim) -> None:
     engine, store = workplace.engine, workplace.store
+    context = JobContext(held, engine, store)
     try:
         with Heartbeat(engine, held):
-            context = JobContext(held, engine, store)
             outcome = _compute(context)
         if write(engine, lambda session: finish(session, held, outcome)):
             context.checkpoint.delete()
@@ -68,12 +77,19 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
         write(engine, lambda session: repair(session, held, source))
         if source.uri is not None:
             store.set_aside(source.uri)
+    except Unreachable as error:  # the lease runs out, and the job runs again
+        log.error("job %s attempt %s is discarded: %s", held.job_id, held.attempt, error)
+    except (Refused, Diverged) as error:
+        _fail(workplace, held, str(error), retry=False)
+        context.checkpoint.delete()
     except Exception as error:  # recorded for whatever reason a stage raises; the worker lives on
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        trace = traceback.format_exc()
-        log.warning("job %s (%s %s): %s", held.job_id, held.stage, held.label, reason)
-        retry = not isinstance(error, Refused)
-        write(engine, lambda session: fail(session, held, reason, trace, retry=retry))
+        _fail(workplace, held, f"{type(error).__name__}: {error}", retry=True)
+
+
+def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None:
+    reason, trace = error.splitlines()[0], traceback.format_exc()
+    log.warning("job %s (%s %s): %s", held.job_id, held.stage, held.label, reason)
+    write(workplace.engine, lambda session: fail(session, held, reason, trace, retry=retry))
 
 
 def _compute(context: JobContext) -> Outcome:
@@ -101,7 +117,10 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
     """Give ``app`` one task per stage, so that Flower reads well; all of them do the same."""
 
     def deliver(job_id: int) -> None:
-        ring(app, run_job(workplace(), job_id))
+        try:
+            ring(app, run_job(workplace(), job_id))
+        except Unreachable as error:
+            log.error("job %s: %s", job_id, error)  # rung again from SQL
 
     for stage in STAGES:
         app.task(name=stage)(deliver)

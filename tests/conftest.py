@@ -20,7 +20,8 @@ from db.jobs import Outcome, Worker, claim, fail, finish
 from db.models import Artifact, Attempt, Dataset, Job, JobDependency, JobState, Run
 from db.schema import upgrade
 
-WORKER = Worker("worker-1", "host-1", 4711)
+CODE = "sweep 1"
+WORKER = Worker("worker-1", "host-1", 4711, (CODE,))
 
 # ---- databases ----------------------------------------------------------------------------------------
 
@@ -258,6 +259,7 @@ def add_run(engine):
                 "stage": "sweep",
                 "label": name,
                 "key": f"key-{name}",
+                "code": CODE,
                 "params": {},
                 "queue": "cpu",
                 "state": JobState.WAITING if waiting_for else JobState.READY,

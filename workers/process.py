@@ -13,6 +13,7 @@ from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Worker
 from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE, packages
+from tasks.code import codes
 from tasks.job_task import Workplace
 
 
@@ -23,7 +24,7 @@ def workplace() -> Workplace:
     return Workplace(
         open_engine(os.environ[DATABASE_VARIABLE]),
         ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),
-        Worker(name, socket.gethostname(), os.getpid()),
+        Worker(name, socket.gethostname(), os.getpid(), codes()),
     )
 
 

@@ -6,7 +6,8 @@ from sqlalchemy.exc import IntegrityError
 
 from db.clock import now
 from db.engine import reading
-from db.jobs import LEASE_SECONDS, JobInput, Worker
+from db.jobs import JobInput, Worker
+from db.limits import LEASE_SECONDS
 from db.models import JobState, RunState
 
 
@@ -25,7 +26,7 @@ def test_a_ready_job_is_claimed_with_its_first_attempt_and_a_lease(add_run, engi
 
 def test_an_attempt_says_who_executes_it_and_since_when(add_run, engine):
     run = add_run({"a": []})
-    run.claim("a", Worker("cpu-2", "node-7", 99))
+    run.claim("a", Worker("cpu-2", "node-7", 99, ("sweep 1",)))
     (attempt,) = run.attempts("a")
     assert (attempt.attempt, attempt.worker, attempt.host, attempt.process) == (1, "cpu-2", "node-7", 99)
     assert (attempt.finished_at, attempt.outcome) == (None, None)

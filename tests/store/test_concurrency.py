@@ -145,7 +145,7 @@ children = []
 for i in range(8):
     child = os.fork()
     if child == 0:
-        work(open_engine(sys.argv[1]), Worker(f"cpu-{i}", "host", os.getpid()))
+        work(open_engine(sys.argv[1]), Worker(f"cpu-{i}", "host", os.getpid(), ("sweep 1",)))
         sys.exit()
     children.append(child)
 sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))

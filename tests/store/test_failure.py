@@ -5,7 +5,8 @@ from sqlalchemy import select
 
 from db.clock import now
 from db.engine import reading, write
-from db.jobs import BACKOFF_SECONDS, LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES, Worker
+from db.jobs import Worker
+from db.limits import BACKOFF_SECONDS, LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
 from db.models import JobState, RunState
 from db.recovery import expire, release_worker
 
@@ -121,8 +122,8 @@ def test_failures_and_losses_are_counted_apart(add_run, engine, later):
 
 def test_what_a_supervisor_ended_itself_is_released_uncharged(add_run, engine):
     run = add_run({"a": [], "b": []})
-    run.claim("a", Worker("cpu-1", "host-1", 1))
-    run.claim("b", Worker("cpu-2", "host-1", 2))
+    run.claim("a", Worker("cpu-1", "host-1", 1, ("sweep 1",)))
+    run.claim("b", Worker("cpu-2", "host-1", 2, ("sweep 1",)))
     assert write(engine, lambda session: release_worker(session, "cpu-1", charged=False)) == 1
     assert run.states == {"a": JobState.READY, "b": JobState.RUNNING}
     assert run.all("losses") == {"a": 0, "b": 0}
@@ -131,9 +132,9 @@ def test_what_a_supervisor_ended_itself_is_released_uncharged(add_run, engine):
 
 def test_only_the_worker_of_the_last_attempt_counts_as_its_holder(add_run, engine):
     run = add_run({"a": []})
-    run.claim("a", Worker("cpu-1", "host-1", 1))
+    run.claim("a", Worker("cpu-1", "host-1", 1, ("sweep 1",)))
     write(engine, lambda session: release_worker(session, "cpu-1", charged=False))
-    run.claim("a", Worker("cpu-2", "host-1", 2))
+    run.claim("a", Worker("cpu-2", "host-1", 2, ("sweep 1",)))
     assert write(engine, lambda session: release_worker(session, "cpu-1", charged=False)) == 0
     assert run.states == {"a": JobState.RUNNING}
 
@@ -148,4 +149,5 @@ def test_an_attempt_past_its_deadline_is_taken_back_however_often_it_renews(
     with reading(engine) as session:
         run.set("a", lease_until=session.scalar(select(now())) + LEASE_SECONDS)
     assert write(engine, expire) == taken
-    assert run.job("a").losses == taken
+    assert (run.job("a").failures, run.job("a").losses) == (taken, 0)
+    assert run.job("a").error == ("ran longer than its deadline of 120 s" if taken else None)

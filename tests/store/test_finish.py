@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 from db.artifacts import StoredFile
 from db.clock import now
 from db.engine import reading, write
-from db.jobs import LEASE_SECONDS, fail, renew
+from db.jobs import fail, renew
+from db.limits import LEASE_SECONDS
 from db.models import Artifact, JobState, RunState
 from db.recovery import expire
 from db.results import Temperature

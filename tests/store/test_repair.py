@@ -5,10 +5,12 @@ from sqlalchemy import func, select
 
 from db.artifacts import StoredFile
 from db.engine import reading, write
-from db.jobs import LEASE_SECONDS, progress
+from db.graph import recount
+from db.limits import LEASE_SECONDS
 from db.models import Artifact, JobState, RunState
-from db.recovery import active_runs, expire, is_dead, recount, repair
+from db.recovery import expire, is_dead, repair
 from db.results import Temperature
+from db.runs import active_runs, progress
 
 FILE = StoredFile("files/ab/abcd.safetensors", "abcd", 12)
 ROWS = {Temperature: [{"exit": 1, "expert": "pristine", "temperature": 1.5}]}
