@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,28 +15,32 @@ from typing import Any, TypeVar
 
 import psutil
 import redis
+from kombu.exceptions import OperationalError
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
-from db.dispatch import QUEUES
-from db.engine import open_engine, reading
+from db.dispatch import QUEUES, top_up
+from db.engine import open_engine, reading, write
 from db.models import OPEN, Attempt, Job, JobState, Run, RunState
 from db.schema import upgrade
 from harness.failpoints import CHILD, FOLDER_VARIABLE, WORKER, KillLog
+from harness.graph import Node, submit_graph
 from harness.member import Keeper, Member
 from harness.postgres import PostgresServer
 from orchestrator.processes import valkey_command, worker_command, worker_environment
 from orchestrator.reconcile import Reconciler
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
+from tasks.doorbell import ring
 
 Answer = TypeVar("Answer")
 
 PROGRAM = Path(sys.executable).parent / "orchestrator"
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 STALLED_SECONDS = 180.0
-"""A bound for waiting, no measure: nothing at all has happened for this long."""
+"""A bound for waiting, no measure: no job was begun or finished for this long."""
+STALL_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Sizes:
     lease_seconds: float = 3
     losses: int = 1000
     """What is killed on purpose is no poison."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables of every process; ``harness.controls`` says which ones workers know."""
 
     @property
     def limits(self) -> dict[str, str]:
@@ -57,6 +63,7 @@ class Sizes:
         return {
             "ORCHESTRATOR_LEASE_SECONDS": str(self.lease_seconds),
             "ORCHESTRATOR_MAX_LOSSES": str(self.losses),
+            **self.environment,
         }
 
 
@@ -138,16 +145,31 @@ class Cluster:
         """Of all members; hold its ``lock`` to keep one from being started again meanwhile."""
         return Keeper([self.valkey, *self.reconcilers, *self.workers])
 
+    @property
+    def _python_path(self) -> str:
+        """Where the harness is found, and what this process was told."""
+        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        return os.pathsep.join(path for path in paths if path)
+
     def _worker(self, name: str) -> Member:
         command = worker_command(",".join(QUEUES), self.sizes.concurrency, f"{name}@chaos")
         command[command.index("workers.app")] = "harness.worker"
-        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **self.variables,
             **worker_environment(name),
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            "PYTHONPATH": self._python_path,
         }
         return Member(name, command, environment, self.folder)
+
+    def add_worker(self, name: str, **variables: str) -> Member:
+        """Start one more worker, with these variables in its environment."""
+        worker = self._worker(name)
+        worker.environment = {**worker.environment, **variables}
+        with self.keeper.lock:
+            worker.start()
+            self.workers.append(worker)
+            self.keeper.members.append(worker)
+        return worker
 
     def __enter__(self) -> "Cluster":
         self.kills.make()
@@ -167,30 +189,38 @@ class Cluster:
     def command(self, *arguments: Any, seconds: float = 400) -> subprocess.CompletedProcess[str]:
         """Run ``orchestrator`` to its end on this cluster."""
         return subprocess.run(
-            [PROGRAM, *map(str, arguments)],
+            [sys.executable, "-m", "harness.command", *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env=os.environ | self.variables,
+            env=os.environ | self.variables | {"PYTHONPATH": self._python_path},
             timeout=seconds,
             check=False,
         )
 
+    def submit(self, nodes: Sequence[Node]) -> int:
+        """Store a run of these jobs and ring for the first of them, as ``orchestrator submit`` does."""
+        run_id = submit_graph(self.engine, nodes)
+        with create_app(self.variables[BROKER_VARIABLE]) as app:
+            ring(app, write(self.engine, top_up))
+        return run_id
+
     # ---- disturbing it ----------------------------------------------------------------------------------
 
     def kill_worker(self, rng: random.Random) -> None:
-        """``kill -9`` of a worker and its pool."""
-        self._kill_member(rng.choice(self.workers), WORKER)
+        """``kill -9`` of a worker and its pool, once there is one that has a pool."""
+        self._kill_member(rng.choice(self.wait_for(self._pools, "a worker")), WORKER)
 
     def kill_child(self, rng: random.Random) -> None:
         """``kill -9`` of one process of a worker's pool, the parent lives on."""
-        worker = rng.choice([worker for worker in self.workers if worker.children()] or self.workers)
-        children = worker.children()
-        if children:
-            child = rng.choice(children)
+        worker = rng.choice(self.wait_for(self._pools, "a worker"))
+        for child in rng.sample(worker.children(), 1):
             self.kills.write(CHILD, worker.name, child.pid)
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+
+    def _pools(self) -> list[Member]:
+        return [worker for worker in self.workers if worker.children()]
 
     def kill_reconciler(self, rng: random.Random) -> None:
         """``kill -9`` of a reconciler."""
@@ -269,36 +299,48 @@ class Cluster:
         return 0
 
     def wait_for(self, condition: Callable[[], Answer], what: str) -> Answer:
-        """Look until ``condition()`` is true and return it; fail where nothing moves for minutes."""
-        seen, deadline = None, time.monotonic() + STALLED_SECONDS
+        """Look until ``condition()`` is true and return it; fail where no job moves for minutes."""
+        seen, since, looked = None, time.monotonic(), 0.0
         while not (found := condition()):
-            now = (self.states(), self.attempts())
-            if now != seen:
-                seen, deadline = now, time.monotonic() + STALLED_SECONDS
-            assert time.monotonic() < deadline, f"stalled before: {what}\n{now}\n{self.logs()}"
+            if time.monotonic() - looked > STALL_LOOK_SECONDS:
+                now, looked = self._progress(), time.monotonic()
+                if now != seen:
+                    seen, since = now, looked
+                assert looked - since < STALLED_SECONDS, f"stalled before: {what}\n{now}\n{self.logs()}"
             time.sleep(LOOK_SECONDS)
         return found
 
-    def wait_until_idle(self) -> None:
-        """Look until no message waits and every worker says twice, nothing having changed, that it has no job.
+    def wait_for_end(self) -> None:
+        """Look until every run has ended."""
+        self.wait_for(lambda: not self.is_active(), "the end of all runs")
 
-        Without a reconciler nothing can happen from then on: only a job's end rings for another.
+    def is_stuck(self) -> bool:
+        """Whether nothing will happen any more, were there no reconciler.
+
+        No message waits, no process that holds a job is alive, every worker says that it has nothing to do, and
+        meanwhile nothing has changed: only the end of a job rings for another.
         """
-        before = None
-        while True:
-            now = (self.states(), self.attempts(), self._busy())
-            if now == before and now[2] == 0:
-                return
-            before = now
+        before = self._progress()
+        quiet = self.messages() == 0 and not self._computing()
+        return quiet and self._held_by_workers() == 0 and self.messages() == 0 and before == self._progress()
 
-    def _busy(self) -> int:
-        """Messages that wait or that a worker holds; one more for every worker that does not answer."""
+    def _progress(self) -> tuple[dict[JobState, int], int]:
+        return self.states(), self.attempts()
+
+    def _computing(self) -> bool:
+        running = (Job.id == Attempt.job_id) & (Job.attempt == Attempt.attempt)
+        statement = select(Attempt.process).join(Job, running).where(Job.state == JobState.RUNNING)
+        return any(map(psutil.pid_exists, self.ask(lambda session: session.scalars(statement).all())))
+
+    def _held_by_workers(self) -> int:
+        """Messages that workers say they hold; one more for every worker that does not answer."""
         with create_app(self.variables[BROKER_VARIABLE]) as app:
-            held = self.messages()
             inspect = app.control.inspect(timeout=1.0)
-            for answers in (inspect.active() or {}, inspect.reserved() or {}):
-                held += len(self.workers) - len(answers) + sum(map(len, answers.values()))
-        return held
+            try:
+                answers = [inspect.active() or {}, inspect.reserved() or {}]
+            except (OperationalError, OSError, redis.RedisError):
+                return len(self.workers)
+        return sum(len(self.workers) - len(said) + sum(map(len, said.values())) for said in answers)
 
     def reconcile_once(self) -> None:
         """One round of a reconciler that has just started, in this process."""

@@ -14,7 +14,7 @@ from db.models import Dataset, Job, JobDependency, JobState, Run
 from harness.link import Link, code
 
 LAYERS = 40
-SMALLEST_LAYER = 10
+SMALLEST_LAYER = 40
 REACH = 4
 """A job reads parents that lie this near: what one lost job holds up is a cone, and not all that is below."""
 
@@ -24,7 +24,8 @@ class Node:
     """A job to be: ``reads`` are positions in the graph."""
 
     params: Link
-    reads: tuple[int, ...]
+    reads: tuple[int, ...] = ()
+    deadline_seconds: int = Link.deadline_seconds
 
 
 def layered(jobs: int, seed: int, *, writes: bool = True, name: str = "link") -> list[Node]:
@@ -54,7 +55,7 @@ def _insert(session: Session, nodes: Sequence[Node]) -> int:
         identity=uuid.uuid4().hex,
         plan="chaos",
         profile="chaos",
-        spec={},
+        spec={"p_tar": 0.8},
         code_version="1",
         environment={},
         dataset_id=_dataset(session),
@@ -62,27 +63,28 @@ def _insert(session: Session, nodes: Sequence[Node]) -> int:
     )
     session.add(run)
     session.flush()
-    release = {"code": code()} if hasattr(Job, "code") else {}
     stored = session.execute(
         insert(Job).returning(Job.id, sort_by_parameter_order=True),
         [
             {
                 "run_id": run.id,
-                "stage": Link.stage,
+                "stage": node.params.stage,
                 "label": node.params.name,
                 "key": hashlib.sha256(f"{node.params.name} {node.params.writes}".encode()).hexdigest(),
-                **release,
+                "code": code(),
                 "params": asdict(node.params),
                 "queue": node.params.queue,
                 "state": JobState.WAITING if node.reads else JobState.READY,
                 "waiting_for": len(node.reads),
-                "deadline_seconds": Link.deadline_seconds,
+                "deadline_seconds": node.deadline_seconds,
             }
             for node in nodes
         ],
     )
     ids = list(stored.scalars())
-    session.execute(insert(JobDependency), list(_dependencies(nodes, ids)))
+    edges = list(_dependencies(nodes, ids))
+    if edges:
+        session.execute(insert(JobDependency), edges)
     return run.id
 
 

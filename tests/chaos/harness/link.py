@@ -1,10 +1,13 @@
 """The test-only stage ``link``: a job that costs little, imports no torch and computes the same at any time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 import tasks
+from tasks.code import code_of
 from tasks.params import STAGES, StageParams
 
 STAGES_FOLDER = Path(__file__).parents[1] / "stages"
@@ -33,9 +36,17 @@ def install() -> None:
     tasks.__path__.append(str(STAGES_FOLDER))
 
 
-def code() -> str:
-    """``jobs.code`` of a link, from a process that cannot compute one."""
-    from tasks.code import code_of
+@contextmanager
+def installed() -> Iterator[None]:
+    """Let this process compute links within the block alone."""
+    with (
+        patch.dict(STAGES, {Link.stage: Link}),
+        patch.object(tasks, "__path__", [*tasks.__path__, str(STAGES_FOLDER)]),
+    ):
+        yield
 
-    with patch.dict(STAGES, {Link.stage: Link}):
+
+def code() -> str:
+    """``jobs.code`` of a link."""
+    with installed():
         return code_of(Link.stage)

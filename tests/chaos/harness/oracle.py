@@ -2,16 +2,23 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Table, func, select
 from sqlalchemy.orm import Session
 
 import db.results  # noqa: F401  # the tables of results belong to the models
-from db.engine import reading
+from db.artifacts import ArtifactStore
+from db.engine import open_engine, reading
 from db.models import Artifact, Base, Job, JobState, Run, RunState
+from db.schema import upgrade
+from harness import link
 from harness.cluster import Cluster
+from harness.graph import Node, submit_graph
+from orchestrator.in_process import run_in_process
 
 MEASURED_STAGES = ("measure", "latency")
 MEASURED_TABLES = ("stage_times", "latencies")
@@ -26,18 +33,31 @@ class Numbers:
     rows: dict[str, tuple[tuple[Any, ...], ...]]
 
     def lost(self, oracle: "Numbers") -> int:
-        """Keys of the oracle that are not here, and rows that are not."""
-        return _missing(oracle.files, self.files) + sum(
-            _missing(rows, self.rows[table]) for table, rows in oracle.rows.items()
-        )
+        """How many keys of the oracle have no file here, or miss a row."""
+        return len({row[0] for row in (oracle.all - self.all)})
 
     def duplicated(self, oracle: "Numbers") -> int:
-        """Files and rows that the oracle does not have, or not as often."""
-        return oracle.lost(self)
+        """How many files and rows the oracle does not have, or not as often."""
+        return (self.all - oracle.all).total()
+
+    @property
+    def all(self) -> Counter[tuple[Any, ...]]:
+        """Files and rows, each with its key first."""
+        rows = ((row[0], table, *row[1:]) for table, of_table in self.rows.items() for row in of_table)
+        return Counter([*self.files, *rows])
 
 
-def _missing(wanted: tuple[Any, ...], found: tuple[Any, ...]) -> int:
-    return (Counter(wanted) - Counter(found)).total()
+def undisturbed(folder: Path, nodes: Sequence[Node]) -> Numbers:
+    """What these jobs compute one after another in this process, on SQLite."""
+    engine = open_engine(f"sqlite:///{folder / 'database.sqlite'}")
+    try:
+        upgrade(engine)
+        run_id = submit_graph(engine, nodes)
+        with link.installed():
+            run_in_process(engine, ArtifactStore(str(folder / "artifacts")), run_id)
+        return numbers(engine, run_id)
+    finally:
+        engine.dispose()
 
 
 def numbers(engine: Engine, run_id: int) -> Numbers:

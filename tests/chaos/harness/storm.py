@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -49,14 +49,21 @@ class Storm:
         blows += _spread(rng, ["postgres"] * self.database_stops, jobs)
         return sorted(blows, key=lambda blow: blow.at)
 
-    def rage(self, cluster: Cluster, jobs: int) -> None:
-        """Deal every blow in its turn, until all have been dealt or no run is active any more."""
+    def rage(self, cluster: Cluster, jobs: int, over: Callable[[], bool] = lambda: False) -> None:
+        """Deal every blow in its turn, until the run has ended or ``over()``."""
         rng = random.Random(self.seed + 1)
+
+        def ended() -> bool:
+            return not cluster.is_active() or over()
+
         for blow in self.blows(jobs):
             cluster.wait_for(
-                lambda at=blow.at: cluster.finished() >= at or not cluster.is_active(), f"{blow.at} jobs done"
+                lambda at=blow.at: cluster.finished() >= at or ended(), f"{blow.kind} at {blow.at} jobs"
             )
+            if ended():
+                return
             strike(cluster, blow, rng)
+        cluster.wait_for(ended, "the end of the storm")
 
 
 def _spread(rng: random.Random, kinds: Sequence[str], jobs: int) -> list[Blow]:
