@@ -1,0 +1,592 @@
+"""Any order of what may happen to jobs: a Hypothesis state machine drives ``db`` on SQLite against a model.
+
+The database's clock stands still and moves only where the machine says so. After every step all rows are
+what the model predicts; at the end of every example all that is active is driven to its end.
+"""
+
+import shutil
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from sqlalchemy import event, text
+from sqlalchemy.exc import IntegrityError
+
+import db.clock
+import db.jobs
+from db.artifacts import StoredFile
+from db.dispatch import forget_rings, ring_again, top_up
+from db.engine import open_engine, reading, write
+from db.graph import recount
+from db.jobs import Outcome, Worker, claim, fail, finish, lose, put_back, renew, saved_progress
+from db.limits import LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
+from db.models import OPEN, Job, JobState, RunState
+from db.recovery import expire, release_worker, repair
+from db.results import Temperature
+from db.runs import cancel, retry, settle_run
+from orchestrator.plan import Plan
+from orchestrator.spec import resolve
+from orchestrator.submit import submit
+from tasks.params import STAGES, StageParams
+
+DEADLINE_SECONDS = 600
+LONGEST_DELAY = 12.0
+"""Before a retry, with a first delay of at most 4 s that doubles once, half as long again by chance."""
+MOMENTS = (13.0, 31.0, 601.0)
+"""Longer than any delay, than a lease, than the deadline; no sum of a few of them is equal to one of these."""
+NOON = 2_460_000.0
+"""The Julian day at which the database's clock stands."""
+WAITING, READY, QUEUED, RUNNING = OPEN
+SUCCEEDED, FAILED, SKIPPED = JobState.SUCCEEDED, JobState.FAILED, JobState.SKIPPED
+
+
+@dataclass(frozen=True)
+class Step(StageParams):
+    """A job of the machine's plans that leaves a file."""
+
+    stage = "step"
+    version = 1
+    libraries = ()
+    writes_rows = False
+    deadline_seconds = DEADLINE_SECONDS
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Table(Step):
+    """One that leaves rows."""
+
+    stage = "table"
+    writes_rows = True
+
+
+PLANS = (
+    {"a": ("", ""), "b": ("a", ""), "C": ("a", ""), "D": ("bC", "")},
+    {"a": ("", ""), "b": ("a", ""), "C": ("a", ""), "E": ("b", "C"), "F": ("b", "")},
+)
+"""By name what a job reads, and what it only waits for; capitals leave rows. Equal names have equal keys."""
+
+
+# ---- the model ----------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Expected:
+    """A job as it should be."""
+
+    run: int
+    name: str
+    state: JobState
+    found: bool
+    artifact: int | None
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    not_before: float = 0.0
+    started: float = 0.0
+    lease: float = 0.0
+    rung: float = 0.0
+    worker: str = ""
+    overtaken: bool = False
+    """A parent was opened again while it ran: should it come back, it may start before that one is done."""
+
+
+class Model:
+    """What ``db`` must do, with dicts and loops; ``artifacts`` holds the current artifact of every key."""
+
+    def __init__(self):
+        self.now, self.runs, self.jobs, self.artifacts, self.made = 0.0, {}, {}, {}, 0
+
+    def of(self, run):
+        return [job for job in self.jobs.values() if job.run == run]
+
+    def parents(self, job, *, read=False):
+        reads, after = PLANS[self.runs[job.run].plan][job.name]
+        return [other for other in self.of(job.run) if other.name in (reads if read else reads + after)]
+
+    def unfinished(self, job):
+        return sum(parent.state != SUCCEEDED for parent in self.parents(job))
+
+    def submit(self, run, plan):
+        self.runs[run] = SimpleNamespace(plan=plan, state=RunState.ACTIVE)
+        wanted = set()
+        for name, (reads, _) in reversed(PLANS[plan].items()):
+            if (name.isupper() or name in wanted) and name not in self.artifacts:
+                wanted |= {name, "must run " + name, *reads}
+        for name in PLANS[plan]:
+            must = "must run " + name in wanted
+            found = None if must else self.artifacts.get(name)
+            self.jobs[len(self.jobs) + 1] = Expected(
+                run, name, WAITING if must else SUCCEEDED, not must, found
+            )
+        self.recount(run)
+        self.settle(run)
+
+    def claim(self, job):
+        if job.state not in (READY, QUEUED) or job.not_before > self.now:
+            return None
+        if any(other.state == RUNNING and other.name == job.name for other in self.jobs.values()):
+            return IntegrityError
+        job.attempt += 1
+        if job.name in self.artifacts:
+            self.succeed(job, found=True)
+            return None
+        job.state, job.started, job.lease = RUNNING, self.now, self.now + LEASE_SECONDS
+        return job.attempt
+
+    def holds(self, job, attempt):
+        return job.state == RUNNING and job.attempt == attempt
+
+    def finish(self, job):
+        self.made += 1
+        self.artifacts[job.name] = self.made
+        self.succeed(job, found=False)
+
+    def succeed(self, job, *, found):
+        job.state, job.found, job.artifact = SUCCEEDED, found, self.artifacts[job.name]
+        for other in self.jobs.values():
+            if other.state == QUEUED and other.name == job.name:
+                other.state = READY
+        for child in self.of(job.run):
+            if child.state == WAITING and not self.unfinished(child):
+                child.state = READY
+        self.settle(job.run)
+
+    def end_badly(self, job, *, again):
+        job.state = READY if again else FAILED
+        if not again:
+            self.skip_below(job)
+            self.settle(job.run)
+
+    def fail(self, job, *, retry):
+        job.failures += 1
+        job.not_before = self.now + LONGEST_DELAY
+        self.end_badly(job, again=retry and job.failures < MAX_FAILURES)
+
+    def lose(self, job):
+        job.losses += 1
+        self.end_badly(job, again=job.losses < MAX_LOSSES)
+
+    def expire(self):
+        running = [job for job in self.jobs.values() if job.state == RUNNING]
+        late = [job for job in running if job.started + DEADLINE_SECONDS < self.now]
+        lost = [job for job in running if job not in late and job.lease < self.now]
+        for job in late:
+            self.fail(job, retry=True)
+        for job in lost:
+            self.lose(job)
+        return len(late) + len(lost)
+
+    def skip_below(self, job):
+        for child in self.of(job.run):
+            if job in self.parents(child):
+                if child.state == WAITING:
+                    child.state = SKIPPED
+                self.skip_below(child)
+
+    def settle(self, run):
+        states = {job.state for job in self.of(run)}
+        if self.runs[run].state == RunState.ACTIVE and not states & set(OPEN):
+            self.runs[run].state = RunState.SUCCEEDED if states == {SUCCEEDED} else RunState.FAILED
+
+    def recount(self, run):
+        """How many had come back from running although a parent was reopened meanwhile."""
+        early = [job for job in self.of(run) if job.state in (READY, QUEUED) and self.unfinished(job)]
+        for job in self.of(run):
+            if job.state in (WAITING, READY, QUEUED):
+                unfinished = self.unfinished(job)
+                job.state = WAITING if unfinished else READY if job.state == WAITING else job.state
+        for job in self.of(run):
+            if job.state == FAILED:
+                self.skip_below(job)
+        return len(early)
+
+    def repair(self, job, producer, artifact):
+        job.state = READY
+        if artifact is not None and self.artifacts.get(producer.name) == artifact:
+            del self.artifacts[producer.name]
+        makers = [
+            other
+            for other in self.jobs.values()
+            if self.runs[other.run].state == RunState.ACTIVE
+            and (other is producer or (artifact is not None and other.artifact == artifact))
+        ]
+        for maker in makers:
+            self.reopen(maker)
+        for run in {maker.run for maker in makers}:
+            self.recount(run)
+
+    def reopen(self, job):
+        if job.state == SUCCEEDED:
+            job.state, job.artifact, job.found = WAITING, None, False
+            for child in self.of(job.run):
+                child.overtaken |= child.state == RUNNING and job in self.parents(child)
+        for parent in self.parents(job, read=True):
+            if parent.state == SUCCEEDED and parent.artifact is None:
+                self.reopen(parent)
+
+    def cancel(self, run):
+        if self.runs[run].state != RunState.ACTIVE:
+            return None
+        cancelled = [job for job in self.of(run) if job.state in OPEN]
+        for job in cancelled:
+            job.state, job.not_before = JobState.CANCELLED, 0.0
+        self.runs[run].state = RunState.CANCELLED
+        return len(cancelled)
+
+    def retry(self, run):
+        ended = self.runs[run].state in (RunState.FAILED, RunState.CANCELLED)
+        back = [job for job in self.of(run) if ended and job.state in (FAILED, SKIPPED, JobState.CANCELLED)]
+        twins = [other for other in self.runs.values() if other.plan == self.runs[run].plan]
+        if back and any(twin.state == RunState.ACTIVE for twin in twins):
+            return IntegrityError
+        for job in back:
+            job.state, job.failures, job.losses, job.not_before = WAITING, 0, 0, 0.0
+        if back:
+            self.runs[run].state = RunState.ACTIVE
+            self.recount(run)
+        return len(back)
+
+
+# ---- the machine --------------------------------------------------------------------------------------
+
+some = st.integers(0, 2**16)
+WORKERS = tuple(Worker(f"w{i}", "host", i, ("step 1", "table 1")) for i in range(3))
+
+
+class Jobs(RuleBasedStateMachine):
+    """Does to the database and to the model the same, and compares what they answer and what they hold."""
+
+    def __init__(self, engine, spec, counted):
+        super().__init__()
+        self.engine, self.spec, self.counted = engine, spec, counted
+        self.model, self.held = Model(), []
+        db.clock.shift_seconds = 0.0
+        write(engine, empty)
+        for plan in range(len(PLANS)):
+            self.submit(plan)
+
+    def call(self, function, *arguments, **options):
+        """``function`` of ``db`` in a write transaction; ``IntegrityError`` is an answer."""
+        self.counted[function.__name__] = self.counted.get(function.__name__, 0) + 1
+        try:
+            return write(self.engine, lambda session: function(session, *arguments, **options))
+        except IntegrityError:
+            return IntegrityError
+
+    def same(self):
+        """Every row is what the model says."""
+        with reading(self.engine) as session:
+            jobs = session.execute(text(JOBS)).all()
+            runs = session.execute(text("SELECT id, state FROM runs ORDER BY id")).all()
+            kept = session.execute(text(KEPT)).all()
+        assert [tuple(row) for row in runs] == [(run, it.state) for run, it in self.model.runs.items()]
+        assert [tuple(row) for row in jobs] == [self.expected(*item) for item in self.model.jobs.items()]
+        assert {label: id for label, id, _ in kept} == self.model.artifacts
+        assert len(kept) == len(self.model.artifacts), "two artifacts of one key"
+        assert all(rows == label.isupper() for label, _, rows in kept), "rows written twice, or not at all"
+
+    def expected(self, number, job):
+        waits = self.model.unfinished(job) if job.state in (WAITING, SKIPPED) else 0
+        counts = (job.attempt, job.failures, job.losses)
+        return (number, job.run, job.state, *counts, waits, job.found, job.artifact)
+
+    def one_job(self, choice, states):
+        jobs = [(number, job) for number, job in self.model.jobs.items() if job.state in states]
+        return jobs[choice % len(jobs)] if jobs else (None, None)
+
+    def take(self, number, job, worker):
+        """Claim a job and compare; the claim is kept, for use at any later time."""
+        overtaken, waits = job.overtaken, self.model.unfinished(job)
+        held, expected = self.call(claim, number, worker), self.model.claim(job)
+        if expected is None or expected is IntegrityError:
+            assert held is expected
+            return None
+        assert held.attempt == expected
+        assert not waits or overtaken, "it runs before its parents have succeeded"
+        job.overtaken, job.worker = False, worker.name
+        inputs = [(self.model.jobs[source.job_id], source.artifact_id) for source in held.inputs]
+        assert inputs == [(parent, parent.artifact) for parent in self.model.parents(job, read=True)]
+        self.held.append((held, job, inputs))
+        return self.held[-1]
+
+    def compute(self, held, job, inputs):
+        """What a worker does with a claim: finish it, or repair an input that is not there."""
+        missing = [place for place, (_, artifact) in enumerate(inputs) if artifact is None]
+        if missing:
+            self.set_aside(held, job, inputs, missing[0])
+            return
+        rows = (
+            {Temperature: [{"exit": 1, "expert": job.name, "temperature": 1.0}]} if job.name.isupper() else {}
+        )
+        file = StoredFile(f"files/{job.name}", job.name, 1)
+        owned = self.model.holds(job, held.attempt)
+        assert self.call(finish, held, Outcome(file, rows, 1)) == owned
+        if owned:
+            self.model.finish(job)
+
+    def set_aside(self, held, job, inputs, place):
+        owned = self.model.holds(job, held.attempt)
+        assert self.call(repair, held, held.inputs[place]) == owned
+        if owned:
+            self.model.repair(job, *inputs[place])
+
+    # ---- what may happen ------------------------------------------------------------------------------
+
+    @rule(plan=st.sampled_from(range(len(PLANS))))
+    @precondition(lambda self: len(self.model.runs) < 5)
+    def submit(self, plan):
+        submission = submit(self.engine, self.spec, planned(plan), 1, f"dataset {plan}")
+        active = [
+            run for run, it in self.model.runs.items() if it.plan == plan and it.state == RunState.ACTIVE
+        ]
+        assert submission.attached == bool(active)
+        assert submission.run_id == (active[0] if active else len(self.model.runs) + 1)
+        if not active:
+            self.model.submit(submission.run_id, plan)
+        self.same()
+
+    @rule(choice=some, worker=st.sampled_from(WORKERS))
+    def claim_what_is_there(self, choice, worker):
+        number, job = self.one_job(choice, (READY, QUEUED))
+        if job is not None:
+            self.take(number, job, worker)
+            self.same()
+
+    @rule(choice=some, worker=st.sampled_from(WORKERS))
+    def claim_and_finish(self, choice, worker):
+        number, job = self.one_job(choice, (READY, QUEUED))
+        if job is not None and (taken := self.take(number, job, worker)):
+            self.compute(*taken)
+        self.same()
+
+    @rule(choice=some, worker=st.sampled_from(WORKERS))
+    def deliver_a_duplicate(self, choice, worker):
+        """A message for a job in any state."""
+        number, job = self.one_job(choice, tuple(JobState))
+        self.take(number, job, worker)
+        self.same()
+
+    @rule(choice=some)
+    @precondition(lambda self: self.held)
+    def finish_in_time_or_late(self, choice):
+        """Of all claims that there ever were."""
+        self.compute(*self.held[choice % len(self.held)])
+        self.same()
+
+    @rule(choice=some, retry=st.booleans())
+    @precondition(lambda self: self.held)
+    def fail_in_time_or_late(self, choice, retry):
+        held, job, _ = self.held[choice % len(self.held)]
+        owned = self.model.holds(job, held.attempt)
+        assert self.call(fail, held, "ValueError: no", "Traceback", retry=retry) == owned
+        if owned:
+            self.model.fail(job, retry=retry)
+        self.same()
+
+    @rule(choice=some)
+    @precondition(lambda self: any(inputs for _, _, inputs in self.held))
+    def find_an_input_bad(self, choice):
+        readers = [taken for taken in self.held if taken[2]]
+        held, job, inputs = readers[choice % len(readers)]
+        self.set_aside(held, job, inputs, choice % len(inputs))
+        self.same()
+
+    @rule(choice=some, how=st.sampled_from((renew, saved_progress, put_back, lose)))
+    @precondition(lambda self: self.held)
+    def beat_save_give_back_or_lose(self, choice, how):
+        held, job, _ = self.held[choice % len(self.held)]
+        owned = self.model.holds(job, held.attempt)
+        arguments = {put_back: ["released"], lose: ["w0"]}.get(how, [])
+        assert self.call(how, held, *arguments) == owned
+        if owned and how is renew:
+            job.lease = self.model.now + LEASE_SECONDS
+        elif owned and how is saved_progress:
+            job.losses = 0
+        elif owned and how is put_back:
+            job.state = READY
+        elif owned:
+            self.model.lose(job)
+        self.same()
+
+    @rule(worker=st.sampled_from(WORKERS), charged=st.booleans())
+    def a_worker_crashes(self, worker, charged):
+        theirs = [it for it in self.model.jobs.values() if it.state == RUNNING and it.worker == worker.name]
+        assert self.call(release_worker, worker.name, charged=charged) == len(theirs)
+        for job in theirs:
+            if charged:
+                self.model.lose(job)
+            else:
+                job.state = READY
+        self.same()
+
+    @rule(seconds=st.sampled_from(MOMENTS), expires=st.booleans())
+    def time_passes(self, seconds, expires):
+        self.model.now += seconds
+        db.clock.shift_seconds = self.model.now
+        if expires:
+            assert self.call(expire) == self.model.expire()
+            self.same()
+
+    @rule()
+    def ring(self):
+        due = {
+            number: job
+            for number, job in self.model.jobs.items()
+            if job.state == READY and job.not_before <= self.model.now
+        }
+        assert {bell.job_id for bell in self.call(top_up)} == set(due)
+        for job in due.values():
+            job.state, job.rung = QUEUED, self.model.now
+        self.same()
+
+    @rule()
+    def the_broker_forgets(self):
+        self.call(forget_rings)
+        for job in self.model.jobs.values():
+            job.state = READY if job.state == QUEUED else job.state
+        self.same()
+
+    @rule()
+    def ring_again(self):
+        late = self.model.now - 10
+        silent = {n: job for n, job in self.model.jobs.items() if job.state == QUEUED and job.rung < late}
+        assert {bell.job_id for bell in self.call(ring_again, "cpu", 10.0)} == set(silent)
+        for job in silent.values():
+            job.rung = self.model.now
+
+    @rule()
+    def audit(self):
+        for run, it in self.model.runs.items():
+            if it.state == RunState.ACTIVE:
+                assert self.call(recount, run) == self.model.recount(run), "counters had drifted"
+                self.call(settle_run, run)
+                self.model.settle(run)
+        self.same()
+
+    @rule(choice=some)
+    def cancel(self, choice):
+        run = 1 + choice % len(self.model.runs)
+        assert self.call(cancel, run) == self.model.cancel(run)
+        self.same()
+
+    @rule(choice=some)
+    def retry(self, choice):
+        run = 1 + choice % len(self.model.runs)
+        assert self.call(retry, run) == self.model.retry(run)
+        self.same()
+
+    def teardown(self):
+        """Every run that is not cancelled comes to its end once nothing goes wrong any more."""
+        for _ in range(30):
+            if all(run.state != RunState.ACTIVE for run in self.model.runs.values()):
+                break
+            self.time_passes(31.0, expires=True)
+            self.audit()
+            self.ring()
+            for number, job in self.model.jobs.items():
+                if job.state == QUEUED and (taken := self.take(number, job, WORKERS[0])):
+                    self.compute(*taken)
+                    self.same()
+        for run, it in self.model.runs.items():
+            states = {job.state for job in self.model.of(run)}
+            assert it.state != RunState.ACTIVE, states
+            assert not states & set(OPEN)
+            assert it.state != RunState.FAILED or FAILED in states
+            assert it.state != RunState.SUCCEEDED or states == {SUCCEEDED}
+        self.counted["examples"] = self.counted.get("examples", 0) + 1
+
+
+JOBS = (
+    "SELECT id, run_id, state, attempt, failures, losses, "
+    "CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN 0 ELSE waiting_for END, found, artifact_id "
+    "FROM jobs ORDER BY id"
+)
+KEPT = (
+    "SELECT DISTINCT substr(uri, 7), id, (SELECT count(*) FROM temperatures WHERE artifact_id = artifacts.id) "
+    "FROM artifacts WHERE key NOT LIKE '%:%'"
+)
+
+
+def empty(session):
+    """No run, no artifact."""
+    for table in ("temperatures", "attempts", "job_dependencies", "jobs", "artifacts", "runs"):
+        session.execute(text(f"DELETE FROM {table}"))  # noqa: S608  # names of our own
+
+
+def planned(number):
+    """One of the plans, with keys as the product makes them."""
+    plan, places = Plan({}), {}
+    for name, (reads, after) in PLANS[number].items():
+        params = (Table if name.isupper() else Step)(name)
+        places[name] = plan.add(params, name, [places[p] for p in reads], [places[p] for p in after])
+    return plan
+
+
+# ---- the tests ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def play(sqlite_template, tmp_path, monkeypatch):
+    """``play(examples, seed)`` lets the machine run on a SQLite file; returns how often it called what."""
+    shutil.copy(sqlite_template, tmp_path / "database.sqlite")
+    engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
+    event.listen(engine, "connect", stand_still)
+    for stage in (Step, Table):
+        monkeypatch.setitem(STAGES, stage.stage, stage)
+    monkeypatch.setattr(db.jobs, "BACKOFF_SECONDS", 4.0)
+    monkeypatch.setattr(db.clock, "shift_seconds", 0.0)
+    write(engine, lambda session: session.execute(text(DATASET)))
+    spec, counted = resolve("demo", []), {}
+
+    def run(examples, seed, **options):
+        machine = seeded(seed)(lambda: Jobs(engine, spec, counted))
+        run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=examples, **options))
+        return counted
+
+    yield run
+    engine.dispose()
+
+
+DATASET = "INSERT INTO datasets VALUES (1, 'd', 'file:///d', '[\"x\"]', 0, 0)"
+SETTINGS = settings(
+    deadline=None,
+    stateful_step_count=40,
+    database=None,
+    print_blob=True,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def stand_still(connection, _):
+    """The clock moves by ``db.clock.shift_seconds`` alone; nothing here must outlive a loss of power."""
+    connection.create_function("julianday", 1, lambda _: NOON)
+    connection.execute("PRAGMA synchronous=OFF").close()
+
+
+def line(seed, counted):
+    calls = " ".join(f"{name}={count}" for name, count in sorted(counted.items()) if name != "examples")
+    return f"state machine: examples={counted['examples']} {calls} seed={seed}"
+
+
+def test_whatever_the_order_of_events_the_database_holds_what_the_model_says(play, seed, say):
+    say(line(seed, play(300, seed)))
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(0)
+def test_ten_thousand_orders_of_events_give_what_the_model_says(play, seed, say, number):
+    say(line(seed, play(number("CHAOS_EXAMPLES", 10_000), seed)))
+
+
+def test_without_the_fence_the_machine_finds_a_late_attempt_that_writes(play, seed, monkeypatch):
+    """The control: a held job is recognized by its state alone."""
+    monkeypatch.setattr(db.jobs, "_is", lambda held: (Job.id == held.job_id, Job.state == RUNNING))
+    with pytest.raises(AssertionError):
+        play(300, seed, phases=[Phase.generate])
