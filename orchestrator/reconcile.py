@@ -59,7 +59,7 @@ class Reconciler:
     def _may_expire(self) -> bool:
         """After a gap (the database was away, the machine asleep) the living have one lease's time to renew."""
         before, self.last_round = self.last_round, time.time()
-        if self.last_round - before > LEASE_SECONDS / 2:
+        if self.last_round - before > ROUND_SECONDS + LEASE_SECONDS / 2:
             self.lenient_until = self.last_round + LEASE_SECONDS
         return self.last_round >= self.lenient_until
 
