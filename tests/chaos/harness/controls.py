@@ -1,0 +1,54 @@
+"""Mechanisms that a control switches off in one worker: what a test shows must fail without them.
+
+``CHAOS_OFF`` names them, separated by commas; ``CHAOS_LINK_VERSION`` is the version of the stage ``link`` that
+this worker has. Nothing of this is in the product.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import Session
+
+import db.jobs
+import tasks.heartbeat
+import tasks.job_task
+from db.jobs import Claim, Held, Worker, wanted_code
+from db.models import Job
+from harness.link import Link
+
+OFF_VARIABLE = "CHAOS_OFF"
+VERSION_VARIABLE = "CHAOS_LINK_VERSION"
+
+
+def install() -> None:
+    """Switch off what this process is told to; called in a worker's parent, before it forks."""
+    Link.version = int(os.environ.get(VERSION_VARIABLE, Link.version))
+    for name in filter(None, os.environ.get(OFF_VARIABLE, "").split(",")):
+        {"fence": fence_off, "code": code_off, "watchdog": watchdog_off}[name]()
+
+
+def fence_off() -> None:
+    """A transition asks neither for the attempt nor for the state that it leaves."""
+
+    def any_attempt(held: Held) -> Iterable[ColumnElement[bool]]:
+        return (Job.id == held.job_id,)
+
+    db.jobs._is = any_attempt
+
+
+def code_off() -> None:
+    """A claim takes a job of any code."""
+    claim = tasks.job_task.claim
+
+    def of_any_code(session: Session, job_id: int, worker: Worker) -> Claim | None:
+        wanted = wanted_code(session, job_id)
+        return claim(session, job_id, replace(worker, codes=(*worker.codes, wanted or "")))
+
+    tasks.job_task.claim = of_any_code
+
+
+def watchdog_off() -> None:
+    """A process that was stopped for many leases goes on."""
+    tasks.heartbeat.HANG_SECONDS = 24 * 3600.0
