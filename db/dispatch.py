@@ -22,10 +22,9 @@ class Doorbell:
     stage: str
     label: str
     queue: str
-    deadline_seconds: int
 
 
-_DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue, Job.deadline_seconds)
+_DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue)
 
 
 def top_up(session: Session) -> list[Doorbell]:

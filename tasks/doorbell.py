@@ -22,7 +22,6 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
                     argsrepr=f"run {bell.run_id}, job {bell.job_id}: {bell.label}",
                     kwargsrepr="",
                     queue=bell.queue,
-                    time_limit=bell.deadline_seconds,
                     producer=producer,
                     retry=False,
                 )

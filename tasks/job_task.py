@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from billiard.common import terminate_handler_fired
 from celery import Celery
 from pydantic import TypeAdapter
 from sqlalchemy import Engine
@@ -68,8 +69,11 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
             log.warning("job %s attempt %s is fenced out: discarded", held.job_id, held.attempt)
     except LeaseLost:
         log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
-    except (SystemExit, KeyboardInterrupt):  # the worker was told to end
-        write(engine, lambda session: put_back(session, held, "released"))
+    except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, SystemExit) and not terminate_handler_fired():  # the stage's own doing
+            _fail(workplace, held, f"SystemExit: {error}", retry=True)
+            return
+        write(engine, lambda session: put_back(session, held, "released"))  # the worker was told to end
         raise
     except InputBad as bad:
         log.warning("job %s: %s; it is made again", held.job_id, bad)

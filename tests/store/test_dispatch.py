@@ -10,8 +10,8 @@ from db.models import JobState
 
 
 def test_a_doorbell_says_what_the_message_needs(add_run, queue_ready_jobs):
-    run = add_run({"a": []}, columns={"a": {"stage": "predict", "label": "blur 3", "deadline_seconds": 7}})
-    assert queue_ready_jobs() == [Doorbell(run.jobs["a"], run.id, "predict", "blur 3", "cpu", 7)]
+    run = add_run({"a": []}, columns={"a": {"stage": "predict", "label": "blur 3"}})
+    assert queue_ready_jobs() == [Doorbell(run.jobs["a"], run.id, "predict", "blur 3", "cpu")]
     assert run.states == {"a": JobState.QUEUED}
     assert run.job("a").dispatched_at is not None
 
