@@ -1,0 +1,81 @@
+"""poison: everything that a job should not do."""
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from harness.poison import Poison
+
+from db.results import SweepPoint
+from tasks.job_io import JobContext, Output
+
+LONG_SECONDS = 900
+"""Longer than any test."""
+
+
+def compute(params: Poison, context: JobContext) -> Output:
+    """One line for this execution, then the way."""
+    with Path(params.log).open("a") as log:
+        log.write(f"{params.name} {os.getpid()}\n")
+    return WAYS[params.way]() or Output()
+
+
+def _raise() -> None:
+    raise ValueError("poison\nand a second line")
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
+
+
+def _memory() -> None:
+    bytearray(1 << 60)
+
+
+def _hang() -> None:
+    ctypes.PyDLL(None).sleep(LONG_SECONDS)  # PyDLL keeps the interpreter's lock
+
+
+def _hang_unwatched() -> None:
+    """As ``hang``, with the watchdog called off: no thread has a turn any more to call it back."""
+    sys.setswitchinterval(LONG_SECONDS)
+    faulthandler.cancel_dump_traceback_later()
+    _hang()
+
+
+def _loop() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+def _deaf() -> None:
+    time.sleep(LONG_SECONDS)  # no bytecode runs, so no exception is raised in here
+
+
+def _exit() -> None:
+    sys.exit("poison")
+
+
+def _result() -> Output:
+    """No poison: the one row that a table of results needs."""
+    counts = {f"{count}{k}": 0 for count in "ncr" for k in (1, 2, 3, 4)} | {"n1": 2, "c1": 1, "r1": 2}
+    del counts["r4"]
+    row = {"p_tar": 0.8, "policy": "pristine", "kind": "pristine", "level": 0, "n": 2, **counts}
+    return Output(rows={SweepPoint: [row]})
+
+
+WAYS = {
+    "raise": _raise,
+    "kill": _kill,
+    "memory": _memory,
+    "hang": _hang,
+    "hang-unwatched": _hang_unwatched,
+    "loop": _loop,
+    "deaf": _deaf,
+    "exit": _exit,
+    "result": _result,
+}
