@@ -20,7 +20,7 @@ import db.results  # noqa: F401  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
 from db.engine import open_engine, write
 from db.jobs import Claim, JobInput
-from db.models import Dataset, Image, Run
+from db.models import Dataset, Image, Job, Run
 from early_exit.classifier import DistortionNet
 from early_exit.network import Architecture as Shape
 from early_exit.network import Backbone, Heads, to_arrays
@@ -189,7 +189,7 @@ def cases():
 
 @pytest.fixture
 def engine(sqlite_template, tmp_path):
-    """A database of run 1 and its dataset of four drawn images."""
+    """A database of run 1, its running job 1, and its dataset of four drawn images."""
     shutil.copy(sqlite_template, tmp_path / "database.sqlite")
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
     images = []
@@ -209,6 +209,9 @@ def engine(sqlite_template, tmp_path):
             facts = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "mtime_ns": 0}
             place = {"dataset_id": dataset.id, "index": index, "path": path.name, "label": 0, "split": "test"}
             session.add(Image(**place, **facts))
+        job = {"stage": "any", "label": "", "key": "k", "code": "", "params": {}, "queue": "cpu"}
+        held = {"state": "running", "attempt": 1, "lease_until": 1e10, "deadline_seconds": 600}
+        session.add(Job(id=1, run_id=1, **job, **held))
 
     write(engine, insert)
     return engine
