@@ -8,14 +8,15 @@ from harness.cluster import Sizes
 from harness.graph import Node
 from harness.link import Link
 from harness.oracle import bad_files, numbers
+from harness.tables import all_rows
 from sqlalchemy import select
 
 import db.jobs
 from db.artifacts import StoredFile
-from db.engine import reading, write
+from db.engine import write
 from db.jobs import Outcome, fail, finish, lose, put_back, renew, saved_progress
 from db.limits import LEASE_SECONDS
-from db.models import Artifact, Attempt, Base, Job, JobState
+from db.models import Artifact, Attempt, Job, JobState
 from db.recovery import expire, repair
 from db.results import Temperature
 
@@ -36,15 +37,6 @@ WRITES = {
     "lose": lambda session, held: lose(session, held, "zombie"),
     "set its input aside": lambda session, held: repair(session, held, held.inputs[0]),
 }
-
-
-def all_rows(engine):
-    """Every row of every table, in a fixed order."""
-    with reading(engine) as session:
-        return {
-            table.name: sorted(map(repr, session.execute(select(table))))
-            for table in Base.metadata.sorted_tables
-        }
 
 
 @pytest.fixture(params=["while another computes", "after another has finished"])
