@@ -204,6 +204,7 @@ def engine(sqlite_template, tmp_path):
         session.flush()
         run = {"identity": "i", "plan": "full-paper", "profile": "photos", "spec": {}, "code_version": "1"}
         session.add(Run(**run, environment={}, dataset_id=dataset.id, created_at=0.0))
+        session.flush()
         for index, path in images:
             content = path.read_bytes()
             facts = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "mtime_ns": 0}
