@@ -4,17 +4,44 @@ The short one belongs to the default tests; ``pytest -m storm`` runs the long on
 kills of a storm, ``CHAOS_JOBS``, ``CHAOS_KILLS`` and so on change its size.
 """
 
+import os
+import subprocess
 import time
 from dataclasses import replace
 
 import pytest
-from harness.cluster import Sizes
+from harness.cluster import PROGRAM, Sizes
 from harness.graph import layered
-from harness.oracle import assert_invariants, undisturbed
+from harness.oracle import assert_invariants, numbers, undisturbed
 from harness.storm import Storm, report
 
+from db.engine import open_engine
+
 GRAPH_SEED = 1
-SHORT = Sizes(lease_seconds=2)
+SMALL = {
+    "drawn.images": 100,
+    "drawn.size": 35,
+    "image_size": 32,
+    "spectrum_size": 32,
+    "shard_size": 8,
+    "views": 2,
+    "architecture.width": 0.25,
+    "backbone.epochs": 2,
+    "backbone.batch_size": 8,
+    "classifier.epochs": 1,
+    "expert.epochs": 4,
+    "measurement.warm_ups": 2,
+    "measurement.repeats": 5,
+}
+"""464 jobs: every stage, at all of the paper's levels."""
+WRITING = 0.45
+"""Sweeps and latencies, the second half of those jobs, write rows and no files."""
+PAPER = [
+    "submit",
+    "full-paper",
+    *(part for field in SMALL.items() for part in ("--set", "=".join(map(str, field)))),
+]
+SHORT = Sizes(lease_seconds=3)
 
 
 @pytest.fixture(scope="session")
@@ -31,12 +58,11 @@ def computed(short_folder):
     return compute
 
 
-def survives(cluster, nodes, oracle, storm, say):
-    """Run a graph in a storm and report it; nothing may be lost, there twice or left behind."""
+def survives(name, cluster, run_id, oracle, storm, say):
+    """See a run through a storm and report it; nothing may be lost, there twice or left behind."""
     began = time.monotonic()
-    run_id = cluster.submit(nodes)
-    storm.rage(cluster, len(nodes))
-    came = report("storm of links", cluster, run_id, oracle, storm, time.monotonic() - began)
+    storm.rage(cluster, sum(cluster.states().values()))
+    came = report(name, cluster, run_id, oracle, storm, time.monotonic() - began)
     say(came.line())
     assert_invariants(cluster, run_id, oracle)
     assert (came.lost, came.duplicated) == (0, 0)
@@ -49,7 +75,8 @@ def test_nothing_is_lost_in_a_short_storm(new_cluster, database, computed, seed,
     """Every kind of kill, once at least."""
     nodes, oracle = computed(400)
     storm = Storm(seed, worker_kills=9, valkey_kills=1, database_stops=2 if database == "postgresql" else 0)
-    survives(new_cluster(database, SHORT), nodes, oracle, storm, say)
+    cluster = new_cluster(database, SHORT)
+    survives(f"short storm, {database}", cluster, cluster.submit(nodes), oracle, storm, say)
 
 
 def test_the_same_storm_without_a_reconciler_loses_jobs(new_cluster, computed, seed, say):
@@ -71,11 +98,41 @@ def test_the_same_storm_without_a_reconciler_loses_jobs(new_cluster, computed, s
         assert_invariants(cluster, run_id, oracle)
 
 
+def long_storm(database, seed, number):
+    """As hard as the environment says."""
+    stops = number("CHAOS_DATABASE_STOPS", 10) if database == "postgresql" else 0
+    return Storm(seed, number("CHAOS_KILLS", 100), number("CHAOS_VALKEY_KILLS", 5), stops)
+
+
 @pytest.mark.storm
 @pytest.mark.timeout(3 * 3600)
 def test_nothing_is_lost_in_a_long_storm(new_cluster, database, computed, seed, number, say):
     """20,000 jobs and a hundred killed workers."""
     nodes, oracle = computed(number("CHAOS_JOBS", 20_000))
-    stops = number("CHAOS_DATABASE_STOPS", 10) if database == "postgresql" else 0
-    storm = Storm(seed, number("CHAOS_KILLS", 105), number("CHAOS_VALKEY_KILLS", 5), stops)
-    survives(new_cluster(database), nodes, oracle, storm, say)
+    cluster = new_cluster(database)
+    run_id = cluster.submit(nodes)
+    survives(f"storm, {database}", cluster, run_id, oracle, long_storm(database, seed, number), say)
+
+
+@pytest.fixture(scope="session")
+def paper(short_folder):
+    """What the reduced paper computes undisturbed, job after job in one process."""
+    home = short_folder() / "home"
+    environment = {**os.environ, "ORCHESTRATOR_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    subprocess.run([PROGRAM, *PAPER, "--in-process"], env=environment, cwd=home.parent, check=True)
+    engine = open_engine(f"sqlite:///{home / 'orchestrator.db'}")
+    yield numbers(engine, 1)
+    engine.dispose()
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(3 * 3600)
+def test_the_papers_numbers_are_the_same_after_a_storm(new_cluster, database, paper, seed, number, say):
+    """A real run of the whole paper; who submitted it waits through the storm and prints its tables."""
+    cluster = new_cluster(database)
+    submit = cluster.begin(*PAPER, "--wait")
+    run_id = cluster.wait_for(cluster.newest_run, "the stored run")
+    storm = replace(long_storm(database, seed, number), writing=WRITING)
+    survives(f"paper, {database}", cluster, run_id, paper, storm, say)
+    assert submit.process.wait(60) == 0, submit.log.read_text()
+    assert f"Run {run_id} succeeded" in submit.log.read_text()

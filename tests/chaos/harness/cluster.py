@@ -80,6 +80,8 @@ class Cluster:
     sizes: Sizes = field(default_factory=Sizes)
     kept: bool = True
     """Whether what has died is started again."""
+    commands: list[Member] = field(default_factory=list)
+    """Those that ``begin`` has started."""
 
     # ---- addresses --------------------------------------------------------------------------------------
 
@@ -182,7 +184,7 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.keeper.stop()
-        for member in self.keeper.members:
+        for member in (*self.keeper.members, *self.commands):
             member.kill()
         self.engine.dispose()
 
@@ -197,6 +199,14 @@ class Cluster:
             timeout=seconds,
             check=False,
         )
+
+    def begin(self, *arguments: Any) -> Member:
+        """Start ``orchestrator`` on this cluster; it is killed at the end, and not started again."""
+        name = f"{arguments[0]}-{len(self.commands)}"
+        command = Member(name, [str(PROGRAM), *map(str, arguments)], self.variables, self.folder)
+        self.commands.append(command)
+        command.start()
+        return command
 
     def submit(self, nodes: Sequence[Node]) -> int:
         """Store a run of these jobs and ring for the first of them, as ``orchestrator submit`` does."""
@@ -282,6 +292,10 @@ class Cluster:
         """How many jobs of all runs have ended."""
         return sum(count for state, count in self.states().items() if state not in OPEN)
 
+    def newest_run(self) -> int | None:
+        """The run that was stored last."""
+        return self.ask(lambda session: session.scalar(select(func.max(Run.id))))
+
     def attempts(self) -> int:
         """How many attempts were made."""
         return self.ask(lambda session: session.scalar(select(func.count()).select_from(Attempt)))
@@ -351,6 +365,6 @@ class Cluster:
         """The end of every member's output."""
         return "\n".join(
             f"---- {member.name}, started {member.starts} times\n{member.log.read_text()[-characters:]}"
-            for member in self.keeper.members
+            for member in (*self.keeper.members, *self.commands)
             if member.log.exists()
         )

@@ -22,7 +22,8 @@ import tasks.job_task
 from tasks.app import WORKER_VARIABLE
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"
-POINTS = ("after-claim", "mid-write", "after-rename", "before-commit", "after-commit")
+FILE_POINTS = ("mid-write", "after-rename")
+POINTS = ("after-claim", *FILE_POINTS, "before-commit", "after-commit")
 CHILD, WORKER = "child", "worker"
 """Who dies: the process that passes the point, or its worker's whole group."""
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from db.models import Attempt, Job, JobState
 from harness.cluster import Cluster
-from harness.failpoints import CHILD, POINTS, WORKER, Kill
+from harness.failpoints import CHILD, FILE_POINTS, POINTS, WORKER, Kill
 from harness.oracle import Numbers, numbers
 
 FIRST, LAST = 0.02, 0.9
@@ -36,6 +36,8 @@ class Storm:
     worker_kills: int
     valkey_kills: int = 0
     database_stops: int = 0
+    writing: float = 1.0
+    """The share of a run's jobs, from the first, that write files: after them nobody passes two of the points."""
 
     def blows(self, jobs: int) -> list[Blow]:
         """Its blows on a run of so many jobs: half of the workers' at random instants, half at named points."""
@@ -44,7 +46,8 @@ class Storm:
         kinds = [RANDOM_INSTANT[number % 2] for number in range(half)]
         kinds += [POINTS[number % len(POINTS)] for number in range(self.worker_kills - half)]
         rng.shuffle(kinds)
-        blows = _spread(rng, kinds, jobs)
+        blows = _spread(rng, [kind for kind in kinds if kind in FILE_POINTS], int(jobs * self.writing))
+        blows += _spread(rng, [kind for kind in kinds if kind not in FILE_POINTS], jobs)
         blows += _spread(rng, ["valkey"] * self.valkey_kills, jobs)
         blows += _spread(rng, ["postgres"] * self.database_stops, jobs)
         return sorted(blows, key=lambda blow: blow.at)
