@@ -6,6 +6,7 @@ checks the digest.
 
 import hashlib
 import json
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+log = logging.getLogger(__name__)
+
 Tensors = dict[str, np.ndarray]
+DIGEST_BYTES = 32
 
 
 class BadArtifact(Exception):
@@ -77,7 +80,7 @@ class ArtifactStore:
 
     def checkpoint(self, key: str, writer: str) -> "CheckpointFile":
         """The training checkpoint of a key."""
-        return CheckpointFile(self, f"checkpoints/{key}.safetensors", writer)
+        return CheckpointFile(self, f"checkpoints/{key}.checkpoint", writer)
 
     def temporary_files(self) -> list[tuple[int, int, Path]]:
         """(job, attempt, path) of every temporary file."""
@@ -114,24 +117,32 @@ def uri_of(sha256: str) -> str:
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where one long training keeps its last epoch; deleted when the job is finished."""
+    """Where one long training keeps its last epoch; deleted when the job is finished.
+
+    A safetensors file with its SHA-256 behind it: a damaged one must not change a result.
+    """
 
     store: ArtifactStore
     uri: str
     writer: str
 
     def load(self) -> tuple[Tensors, dict[str, str]] | None:
-        """Tensors and metadata of the last saved epoch; None where there is none or it cannot be read."""
+        """Tensors and metadata of the last saved epoch; None where there is none, or a damaged one."""
         try:
-            content = (self.store.root / self.uri).read_bytes()
-            return load(content), _metadata(content)
-        except (FileNotFoundError, SafetensorError, ValueError):
+            saved = (self.store.root / self.uri).read_bytes()
+        except FileNotFoundError:
             return None
+        content, digest = saved[:-DIGEST_BYTES], saved[-DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            log.warning("checkpoint %s is not what was written: the training starts anew", self.uri)
+            return None
+        return load(content), _metadata(content)
 
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
         """Replace the checkpoint as a whole."""
         contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-        self.store._replace(self.uri, save(contiguous, metadata), self.writer)
+        content = save(contiguous, metadata)
+        self.store._replace(self.uri, content + hashlib.sha256(content).digest(), self.writer)
 
     def delete(self) -> None:
         """Forget it."""

@@ -62,7 +62,7 @@ def killed(new_home, small, wait):
     submit = home.start("submit", "full-paper", *small())
     home.wait_for(TRAINING, process=submit)
     ((key, process),) = home.rows(TRAINING)
-    checkpoint = home.path / "artifacts" / "checkpoints" / f"{key}.safetensors"
+    checkpoint = home.path / "artifacts" / "checkpoints" / f"{key}.checkpoint"
     wait(checkpoint.exists, "a checkpoint of train-backbone", submit)
     os.kill(process, signal.SIGKILL)
     home.kill_everything()

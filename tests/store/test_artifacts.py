@@ -186,6 +186,25 @@ def test_a_checkpoint_that_cannot_be_read_is_none(store, checkpoint, damage):
     assert checkpoint.load() is None
 
 
+def test_no_flipped_bit_of_a_checkpoint_gives_another_epoch(store, checkpoint, caplog):
+    checkpoint.save(
+        {"weight": np.arange(3, dtype=np.float32), "bias": np.zeros(1)}, {"epoch": "1", "loss": "2"}
+    )
+    path = store.root / checkpoint.uri
+    content = path.read_bytes()
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        caplog.clear()
+        loaded = checkpoint.load()
+        if loaded is None:
+            assert checkpoint.uri in caplog.text
+        else:  # a bit that means nothing, such as white space
+            assert loaded[0]["weight"].tolist() == [0, 1, 2]
+            assert loaded[1] == {"epoch": "1", "loss": "2"}
+
+
 @pytest.mark.parametrize("content", [b"\xff" * 100, b"\x00" * 8, (2**40).to_bytes(8, "little"), b"{}"])
 def test_a_checkpoint_of_garbage_is_none(store, checkpoint, content):
     (store.root / checkpoint.uri).write_bytes(content)
