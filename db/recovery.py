@@ -11,7 +11,7 @@ from db.jobs import Claim, Held, JobInput, fail, lose, put_back
 from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
 
 MAX_REPAIRS = 10
-"""One job may find this many inputs bad; a worker that never sees a file would go on for ever."""
+"""A run may find one input bad this often; a worker that never sees a file would go on for ever."""
 SET_ASIDE = "input set aside"
 
 
@@ -69,7 +69,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     The artifact's row keeps its rows for the runs that have ended, under a key that no job asks for; in every
     active run its job is reopened, with those ancestors that must be there again.
     """
-    if _repairs(session, claim.job_id) >= MAX_REPAIRS:
+    if _repairs(session, claim.run_id, bad.job_id) >= MAX_REPAIRS:
         why = f"the file of its input, job {bad.job_id}, was bad {MAX_REPAIRS + 1} times"
         return fail(session, claim, f"{why}; do all workers see the same artifact store?", "", retry=False)
     if not put_back(session, claim, SET_ASIDE):
@@ -95,9 +95,12 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     return True
 
 
-def _repairs(session: Session, job_id: int) -> int:
-    repairs = select(func.count()).where(Attempt.job_id == job_id, Attempt.outcome == SET_ASIDE)
-    return session.scalar(repairs) or 0
+def _repairs(session: Session, run_id: int, job_id: int) -> int:
+    """How often a job's artifact was made since the run began and then set aside."""
+    key = select(Job.key).where(Job.id == job_id).scalar_subquery()
+    began = select(Run.created_at).where(Run.id == run_id).scalar_subquery()
+    set_aside = (Artifact.key.startswith(key.concat(":set-aside-")), Artifact.created_at >= began)
+    return session.scalar(select(func.count()).select_from(Artifact).where(*set_aside)) or 0
 
 
 def _reopen(session: Session, job_id: int) -> None:

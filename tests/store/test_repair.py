@@ -8,7 +8,7 @@ from db.engine import reading, write
 from db.graph import recount
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, JobState, RunState
-from db.recovery import expire, is_dead, repair
+from db.recovery import MAX_REPAIRS, expire, is_dead, repair
 from db.results import Temperature
 from db.runs import active_runs, progress
 
@@ -111,6 +111,31 @@ def test_a_twin_run_makes_the_bad_artifact_again_too_and_only_once(add_run, engi
     assert twin.job("a").artifact_id == run.job("a").artifact_id
     with reading(engine) as session:
         assert session.scalar(select(func.count()).select_from(Artifact)) == 2
+
+
+def test_any_number_of_a_readers_inputs_may_be_bad(add_run):
+    names = [f"input {number}" for number in range(MAX_REPAIRS + 2)]
+    run = add_run({**{name: [] for name in names}, "reader": names})
+    for name in names:
+        run.do(name, FILE)
+    for position, name in enumerate(names):
+        assert set_aside(run, run.claim("reader"), position)
+        run.do(name, FILE)
+    run.do("reader")
+    assert run.state == RunState.SUCCEEDED
+
+
+def test_an_input_that_stays_bad_however_often_it_is_made_again_fails_its_reader(add_run):
+    run = add_run({"a": [], "b": ["a"]})
+    for _ in range(MAX_REPAIRS):
+        run.do("a", FILE)
+        assert set_aside(run, run.claim("b"))
+    run.do("a", FILE)
+    assert set_aside(run, run.claim("b"))
+    assert run.states == {"a": JobState.SUCCEEDED, "b": JobState.FAILED}
+    assert run.job("b").error == (
+        f"the file of its input, job {run.jobs['a']}, was bad 11 times; do all workers see the same artifact store?"
+    )
 
 
 def test_two_readers_of_one_bad_input_set_it_aside_once(add_run, engine):
