@@ -219,7 +219,8 @@ def add(add_run, engine):
         code = {"code": code_of("sweep")}
         run = add_run({"a": [], "b": ["a"]}, columns={"a": code, "b": code})
         run.set("a", state=JobState.SUCCEEDED)
-        run.set("b", waiting_for=0, state=LAST_JOB[state])
+        error = "ValueError: no" if state == RunState.FAILED else None
+        run.set("b", waiting_for=0, state=LAST_JOB[state], error=error)
 
         def overwrite(session):
             row = session.get_one(Run, run.id)
