@@ -25,7 +25,7 @@ from db.dispatch import QUEUES, top_up
 from db.engine import open_engine, reading, write
 from db.models import OPEN, Attempt, Job, JobState, Run, RunState
 from db.schema import upgrade
-from harness.failpoints import CHILD, FOLDER_VARIABLE, WORKER, KillLog
+from harness.failpoints import CHILD, FOLDER_VARIABLE, SPARED_VARIABLE, WORKER, KillLog
 from harness.graph import Node, submit_graph
 from harness.member import Keeper, Member
 from harness.postgres import PostgresServer
@@ -49,6 +49,8 @@ class Sizes:
 
     workers: int = 2
     concurrency: int = 2
+    spared: int = 0
+    """So many workers, from the first, lose processes of their pool and never their parent."""
     reconcilers: int = 1
     """None for a control: nothing heals."""
     lease_seconds: float = 3
@@ -131,7 +133,10 @@ class Cluster:
     @cached_property
     def workers(self) -> list[Member]:
         """Celery workers, each with its pool of processes."""
-        return [self._worker(f"worker-{number}") for number in range(self.sizes.workers)]
+        workers = [self._worker(f"worker-{number}") for number in range(self.sizes.workers)]
+        for worker in workers[: self.sizes.spared]:
+            worker.environment = {**worker.environment, SPARED_VARIABLE: "1"}
+        return workers
 
     @cached_property
     def reconcilers(self) -> list[Member]:
@@ -219,7 +224,9 @@ class Cluster:
 
     def kill_worker(self, rng: random.Random) -> None:
         """``kill -9`` of a worker and its pool, once there is one that has a pool."""
-        self._kill_member(rng.choice(self.wait_for(self._pools, "a worker")), WORKER)
+        spared = self.workers[: self.sizes.spared]
+        mortal = self.wait_for(lambda: [pool for pool in self._pools() if pool not in spared], "a worker")
+        self._kill_member(rng.choice(mortal), WORKER)
 
     def kill_child(self, rng: random.Random) -> None:
         """``kill -9`` of one process of a worker's pool, the parent lives on."""

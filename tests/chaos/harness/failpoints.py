@@ -22,6 +22,8 @@ import tasks.job_task
 from tasks.app import WORKER_VARIABLE
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"
+SPARED_VARIABLE = "CHAOS_SPARED"
+"""Set for a worker of which only single processes may die."""
 FILE_POINTS = ("mid-write", "after-rename")
 POINTS = ("after-claim", *FILE_POINTS, "before-commit", "after-commit")
 CHILD, WORKER = "child", "worker"
@@ -99,8 +101,9 @@ def install() -> None:
             return
         before()
         worker, process = os.environ[WORKER_VARIABLE], os.getpid()
-        kills.write(point, worker, process if victim == CHILD else None)
-        if victim == WORKER:
+        alone = victim == CHILD or SPARED_VARIABLE in os.environ
+        kills.write(point, worker, process if alone else None)
+        if not alone:
             os.killpg(0, signal.SIGKILL)
         os.kill(process, signal.SIGKILL)
 

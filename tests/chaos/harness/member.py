@@ -73,6 +73,11 @@ class Member:
         except psutil.NoSuchProcess:
             return []
 
+    def all(self) -> list[psutil.Process]:
+        """Its leader, where it runs, and what that has forked."""
+        children = self.children()
+        return [psutil.Process(self.process.pid), *children] if children else []
+
 
 @dataclass
 class Keeper:

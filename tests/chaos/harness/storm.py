@@ -44,7 +44,8 @@ class Storm:
         rng = random.Random(self.seed)
         half = self.worker_kills // 2
         kinds = [RANDOM_INSTANT[number % 2] for number in range(half)]
-        kinds += [POINTS[number % len(POINTS)] for number in range(self.worker_kills - half)]
+        points = [point for point in POINTS if self.writing > 0 or point not in FILE_POINTS]
+        kinds += [points[number % len(points)] for number in range(self.worker_kills - half)]
         rng.shuffle(kinds)
         blows = _spread(rng, [kind for kind in kinds if kind in FILE_POINTS], int(jobs * self.writing))
         blows += _spread(rng, [kind for kind in kinds if kind not in FILE_POINTS], jobs)
@@ -52,12 +53,12 @@ class Storm:
         blows += _spread(rng, ["postgres"] * self.database_stops, jobs)
         return sorted(blows, key=lambda blow: blow.at)
 
-    def rage(self, cluster: Cluster, jobs: int, over: Callable[[], bool] = lambda: False) -> None:
-        """Deal every blow in its turn, until the run has ended or ``over()``."""
+    def rage(self, cluster: Cluster, jobs: int, over: Callable[[], bool] | None = None) -> None:
+        """Deal every blow in its turn, until ``over()``: until no run is active, where nothing is given."""
         rng = random.Random(self.seed + 1)
 
         def ended() -> bool:
-            return not cluster.is_active() or over()
+            return not cluster.is_active() if over is None else over()
 
         for blow in self.blows(jobs):
             cluster.wait_for(
