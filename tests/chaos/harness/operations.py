@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from safetensors.numpy import load
 from sqlalchemy import Engine, select
 
 import db.clock
-from db.artifacts import ArtifactStore
-from db.engine import open_engine, reading
-from db.jobs import Worker
+import tasks.job_io
+from db.artifacts import DIGEST_BYTES, ArtifactStore, CheckpointFile, _metadata
+from db.engine import open_engine, reading, write
+from db.jobs import Worker, renew
 from db.limits import LEASE_SECONDS
 from db.models import Job, JobState
+from db.recovery import expire
 from harness import link
 from harness.steps import Order, Paper, Steps
 from orchestrator.attend import report
@@ -44,6 +48,8 @@ SETTINGS = {
 }
 RUN, JOB = 1, 2
 """The run of a template, and the middle one of its three links."""
+TRAINING = 3
+"""The training of a template, after its two inputs."""
 
 
 def opened(steps: Steps) -> tuple[Engine, ArtifactStore]:
@@ -102,6 +108,47 @@ def do_job_naively(steps: Steps) -> Any:
     do_job(steps)
 
 
+def train(steps: Steps) -> Any:
+    """One more life of a worker with a training: ``at`` says how many there were, whose leases have run out."""
+    engine, store = opened(steps)
+    db.clock.shift_seconds = 2 * LEASE_SECONDS * steps.order.at
+    write(engine, expire)
+    run_job(_workplace(engine, store), TRAINING)
+
+
+def train_an_epoch(steps: Steps) -> Any:
+    """The same, killed as soon as an epoch is saved."""
+    _die_at_a_checkpoint()
+    train(steps)
+
+
+def train_an_epoch_in_vain(steps: Steps) -> Any:
+    """The same, where progress resets no losses: a control."""
+    tasks.job_io.saved_progress = renew
+    train_an_epoch(steps)
+
+
+def train_unchecked(steps: Steps) -> Any:
+    """A life that reads a checkpoint without a look at its digest: a control."""
+    CheckpointFile.load = _load_unchecked
+    train(steps)
+
+
+def _die_at_a_checkpoint() -> None:
+    save = CheckpointFile.save
+
+    def save_and_die(*arguments: Any) -> None:
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckpointFile.save = save_and_die
+
+
+def _load_unchecked(file: CheckpointFile) -> Any:
+    content = (file.store.root / file.uri).read_bytes()[:-DIGEST_BYTES]
+    return load(content), _metadata(content)
+
+
 def resume_job(steps: Steps) -> Any:
     """After the lease: one round of the reconciler, and the middle link as often as it can be claimed."""
     engine, store = opened(steps)
@@ -134,6 +181,10 @@ OPERATIONS: dict[str, Callable[[Steps], Any]] = {
     "first": do_first,
     "job": do_job,
     "naive job": do_job_naively,
+    "train": train,
+    "train an epoch": train_an_epoch,
+    "train an epoch in vain": train_an_epoch_in_vain,
+    "train unchecked": train_unchecked,
     "resume": resume_job,
     "report": report_run,
 }
@@ -151,7 +202,8 @@ def torn_files(store: ArtifactStore) -> list[str]:
 def serve() -> None:
     """Fork a child for every order that comes in, one after another."""
     link.install()
-    importlib.import_module("tasks.link")  # what a worker loads at its first job
+    for module in ("tasks.link", *sys.argv[1:]):  # what a worker loads at its first job
+        importlib.import_module(module)
     for line in sys.stdin:
         order = Order(**json.loads(line))
         report = Path(order.folder) / "child.json"

@@ -140,13 +140,16 @@ class Ending:
 
 
 class Server:
-    """The warm process, from the asking side; ends with its ``with`` block."""
+    """The warm process, from the asking side; ends with its ``with`` block. ``modules`` are what it loads."""
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
 
     def __enter__(self) -> "Server":
         paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness.operations"],
+            [sys.executable, "-P", "-m", "harness.operations", *self._modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
