@@ -28,6 +28,9 @@ from tasks.params import STAGES, StageParams
 
 log = logging.getLogger(__name__)
 
+LARGEST_JOB = 2**31 - 1
+"""What the column holds; a larger number in a message would be the database's error."""
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -120,11 +123,14 @@ def _peak_memory_bytes() -> int:
 def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
     """Give ``app`` one task per stage, so that Flower reads well; all of them do the same."""
 
-    def deliver(job_id: int) -> None:
+    def deliver(job_id: object) -> None:
+        if type(job_id) is not int or not 0 < job_id <= LARGEST_JOB:  # True is an int to isinstance
+            log.error("a message that names no job is dropped: %.80r", job_id)
+            return
         try:
             ring(app, run_job(workplace(), job_id))
         except Unreachable as error:
             log.error("job %s: %s", job_id, error)  # rung again from SQL
 
     for stage in STAGES:
-        app.task(name=stage)(deliver)
+        app.task(name=stage, shared=False)(deliver)
