@@ -1,0 +1,296 @@
+"""The broker gone, frozen, full or garbled: no command blocks, workers come back, nothing is lost."""
+
+import base64
+import json
+import pickle
+import random
+import time
+from contextlib import ExitStack
+
+import pytest
+import redis
+from harness.cluster import Cluster, Sizes
+from harness.graph import Node, layered
+from harness.link import Link
+from harness.oracle import assert_invariants, numbers, undisturbed
+from harness.proxy import Proxy
+from sqlalchemy import func, select
+
+from db.artifacts import ArtifactStore
+from db.engine import reading
+from db.jobs import Worker
+from db.models import Base, Job, JobState, Run
+from tasks.app import BROKER_VARIABLE, create_app
+from tasks.code import codes
+from tasks.job_task import Workplace, register
+
+COMMAND_SECONDS = 10
+"""The issue's own bound for any command."""
+SMALL = {
+    "drawn.images": 60,
+    "drawn.size": 35,
+    "image_size": 32,
+    "spectrum_size": 32,
+    "shard_size": 80,
+    "levels.gaussian_blur": [3],
+    "levels.gaussian_noise": [40],
+}
+SUBMIT = ["submit", "full-paper", *(x for name, value in SMALL.items() for x in ("--set", f"{name}={value}"))]
+
+
+@pytest.fixture(scope="module")
+def proxied(short_folder):
+    """A cluster of which all but the test itself reach Valkey through a proxy; and the proxy."""
+    folder = short_folder()
+    with ExitStack() as stack:
+        through = folder / "proxy.sock"
+        sizes = Sizes(environment={BROKER_VARIABLE: f"redis+socket://{through}"})
+        cluster = Cluster(folder / "c", None, sizes)
+        cluster.folder.mkdir()
+        proxy = stack.enter_context(Proxy(through, cluster.socket))
+        yield stack.enter_context(cluster), proxy
+
+
+@pytest.fixture
+def valkey(proxied):
+    """A client of Valkey that passes no proxy."""
+    with redis.Redis(unix_socket_path=str(proxied[0].socket)) as client:
+        yield client
+
+
+def wait_until_noticed(cluster, logs):
+    """A worker says that the broker is away, and every job that ran has ended."""
+    cluster.wait_for(lambda: any(AWAY in new for new in logs.new()), "a worker that misses its broker")
+    cluster.wait_for(lambda: not cluster.states().get(JobState.RUNNING), "the end of what ran")
+
+
+def wait_until_back(cluster):
+    """Every worker answers again."""
+    with create_app(f"redis+socket://{cluster.socket}") as app:
+        inspect = app.control.inspect(timeout=1.0)
+        cluster.wait_for(lambda: len(inspect.ping() or {}) == len(cluster.workers), "all workers' answers")
+
+
+class Logs:
+    """What the workers of a cluster have written since this was made."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.lengths = [len(worker.log.read_text()) for worker in cluster.workers]
+
+    def new(self):
+        pairs = zip(self.cluster.workers, self.lengths, strict=True)
+        return [worker.log.read_text()[length:] for worker, length in pairs]
+
+
+def starts(cluster):
+    return sum(worker.starts for worker in cluster.workers)
+
+
+def of_run(cluster, run_id, state):
+    statement = select(func.count()).where(Job.run_id == run_id, Job.state == state)
+    return cluster.ask(lambda session: session.scalar(statement))
+
+
+def wait_until_done(cluster, run_id, count):
+    cluster.wait_for(lambda: of_run(cluster, run_id, JobState.SUCCEEDED) >= count, f"{count} jobs done")
+
+
+AWAY = "broker not reached"
+
+
+def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, valkey, seed, say, tmp_path):
+    cluster, proxy = proxied
+    rng, nodes = random.Random(seed), layered(160, 3, name="broker")
+    oracle, cuts, began = undisturbed(tmp_path, nodes), 0, starts(cluster)
+    run_id = cluster.submit(nodes)
+    for at in sorted(rng.randrange(10, 60) for _ in range(5)):
+        wait_until_done(cluster, run_id, at)
+        cuts += proxy.cut()
+
+    wait_until_done(cluster, run_id, 80)
+    logs = Logs(cluster)
+    proxy.swallow()
+    wait_until_noticed(cluster, logs)
+    proxy.open()
+    wait_until_back(cluster)
+
+    wait_until_done(cluster, run_id, 110)
+    before = starts(cluster)
+    valkey.config_set("maxmemory", 1)
+    cluster.wait_for(lambda: starts(cluster) >= before + cluster.sizes.workers, "workers that end and start")
+    valkey.config_set("maxmemory", 0)
+
+    proxy.delay_seconds = 0.02
+    cluster.wait_for_end()
+    proxy.delay_seconds = 0
+    assert_invariants(cluster, run_id, oracle)
+    found = numbers(cluster.engine, run_id)
+    say(
+        f"broker cut, swallowed, full, slow: attempted {len(nodes)} acknowledged "
+        f"{of_run(cluster, run_id, JobState.SUCCEEDED)} lost {found.lost(oracle)} "
+        f"duplicated {found.duplicated(oracle)} connections-cut {cuts} "
+        f"worker-restarts {starts(cluster) - began} seed={seed}"
+    )
+
+
+def test_no_command_waits_for_a_broker_that_is_frozen(proxied, say, tmp_path):
+    cluster, _ = proxied
+    nodes = layered(120, 4, name="frozen")
+    oracle = undisturbed(tmp_path, nodes)
+    assert cluster.command(*SUBMIT, "--dry-run").returncode == 0  # the dataset is drawn
+    run_id = cluster.submit(nodes)
+    wait_until_done(cluster, run_id, 20)
+    logs = Logs(cluster)
+    cluster.freeze(cluster.valkey)
+    try:
+        seconds = _commands_under_it(cluster)
+        wait_until_noticed(cluster, logs)
+    finally:
+        cluster.thaw(cluster.valkey)
+    wait_until_back(cluster)
+    cluster.wait_for_end()
+    assert_invariants(cluster, run_id, oracle)
+    say("broker frozen: " + " ".join(f"{verb} {took:.1f}s" for verb, took in seconds.items()) + " lost 0")
+
+
+def _commands_under_it(cluster):
+    """What every command says and how many seconds it took, with a run that is submitted meanwhile."""
+    seconds = {}
+
+    def command(verb, *arguments, code=0):
+        began = time.monotonic()
+        done = cluster.command(*arguments, seconds=COMMAND_SECONDS)
+        seconds[verb] = time.monotonic() - began
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout
+
+    assert "The broker is out of reach; the run is stored" in command("submit", *SUBMIT)
+    run_id = cluster.ask(lambda session: session.scalar(select(func.max(Run.id))))
+    assert "active" in command("status", "status")
+    command("results", "results", run_id, code=1)
+    command("cancel", "cancel", run_id)
+    assert "The broker is out of reach; the run is stored" in command("retry", "retry", run_id)
+    command("cancel", "cancel", run_id)
+    return seconds
+
+
+# ---- messages that are none ---------------------------------------------------------------------------
+
+
+class Marker:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def envelope(body, content_type="application/json", task="link"):
+    """A message as it lies in Valkey's list, around any body."""
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "binary" if "python" in content_type else "utf-8",
+            "content-type": content_type,
+            "headers": {"lang": "py", "task": task, "id": "garbled", "root_id": "garbled", "argsrepr": ""},
+            "properties": {
+                "correlation_id": "garbled",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": "cpu"},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": "garbled",
+            },
+        }
+    )
+
+
+def arguments(*values):
+    return json.dumps(
+        [values, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    ).encode()
+
+
+def garbled(marker):
+    """Five kinds of message that no producer of ours sends."""
+    return {
+        "no JSON": ["\x00\xff{", "[]", "{}"],
+        "bad body": [envelope(b"[[1], {}"), envelope(b"17")],
+        "pickle": [envelope(pickle.dumps(Marker(marker)), "application/x-python-serialize")],
+        "unknown task": [envelope(arguments(1), task="os.system")],
+        "wrong arguments": [
+            envelope(arguments(*wrong))
+            for wrong in ([], [1, 2], ["1; DROP TABLE jobs"], [10**30], [-1], [None], [[1]], [{"id": 1}])
+        ],
+    }
+
+
+def test_messages_that_are_none_lose_nothing_and_run_nothing(proxied, valkey, say, tmp_path):
+    cluster, _ = proxied
+    nodes, marker, logs = layered(80, 5, name="garbled"), tmp_path / "marker", Logs(cluster)
+    kinds, oracle = garbled(marker), undisturbed(tmp_path, nodes)
+    began, run_id = starts(cluster), cluster.submit(nodes)
+    for number, (kind, messages) in enumerate(kinds.items()):
+        wait_until_done(cluster, run_id, 10 * number)
+        for message in messages:
+            valkey.lpush("cpu", message)
+        cluster.wait_for(lambda: cluster.messages() == 0, f"a reader of {kind}")
+    cluster.wait_for_end()
+    assert_invariants(cluster, run_id, oracle)
+    assert not marker.exists()
+    restarts = starts(cluster) - began
+    assert restarts <= len(kinds) + 1
+    tracebacks = sum(new.count("Traceback (most") for new in logs.new())
+    sent = sum(map(len, kinds.values()))
+    assert tracebacks <= 3 * sent
+    say(
+        f"broker garbled: messages {sent} of {len(kinds)} kinds, worker-restarts {restarts}, "
+        f"tracebacks {tracebacks}, attempted {len(nodes)} lost 0"
+    )
+
+
+def test_a_job_number_that_is_none_writes_nothing(engine, tmp_path, add_run):
+    run = add_run({"a": []}, columns={"a": {"code": codes()[0]}})
+    workplace = Workplace(engine, ArtifactStore(str(tmp_path / "store")), Worker("w", "h", 1, codes()))
+    app = create_app(f"redis+socket://{tmp_path}/nobody.sock")
+    register(app, lambda: workplace)
+    before = everything(engine)
+    for wrong in ("x", "1", 10**30, 2**31, -1, 0, True, 1.0, None, [1], {"id": 1}):
+        app.tasks["sweep"](wrong)
+    app.close()
+    assert everything(engine) == before
+    assert run.job("a").attempt == 0
+
+
+def everything(engine):
+    with reading(engine) as session:
+        return {
+            table.name: session.execute(select(table)).all()
+            for table in Base.metadata.sorted_tables
+            if table.name != "images"
+        }
+
+
+def test_without_a_reconciler_jobs_whose_messages_are_gone_stay_where_they_are(new_cluster, later, say):
+    """A control; one round of a reconciler then rings for them."""
+    cluster = new_cluster("sqlite", Sizes(workers=1, reconcilers=0))
+    gate = cluster.folder / "gate"
+    cluster.submit([Node(Link(f"held {number}", gate=str(gate))) for number in range(8)])
+    cluster.wait_for(lambda: cluster.states().get(JobState.RUNNING) == 2, "two running jobs")
+    with redis.Redis(unix_socket_path=str(cluster.socket)) as client:
+        client.flushall()
+    gate.touch()
+    cluster.wait_for(cluster.is_stuck, "idle workers")
+    unfinished = sum(count for state, count in cluster.states().items() if state != JobState.SUCCEEDED)
+    assert unfinished > 0
+    assert cluster.is_active()
+    say(f"broker emptied without a reconciler: {unfinished} of 8 jobs unfinished")
+
+    later(20)
+    cluster.reconcile_once()
+    cluster.wait_for_end()
+    assert cluster.states() == {JobState.SUCCEEDED: 8}
