@@ -79,23 +79,28 @@ def test_nothing_is_lost_in_a_short_storm(new_cluster, database, computed, seed,
     survives(f"short storm, {database}", cluster, cluster.submit(nodes), oracle, storm, say)
 
 
+def breaks(name, cluster, nodes, oracle, storm, say):
+    """See a graph through a storm that nobody heals after, until nothing can happen any more."""
+    began = time.monotonic()
+    run_id = cluster.submit(nodes)
+    storm.rage(cluster, len(nodes), over=lambda: cluster.is_stuck() or not cluster.is_active())
+    came = report(name, cluster, run_id, oracle, storm, time.monotonic() - began)
+    say(came.line())
+    assert cluster.is_active()
+    assert cluster.is_stuck()
+    assert came.acknowledged == came.attempted - came.lost
+    assert came.lost > 0
+    assert came.duplicated == 0
+    with pytest.raises(AssertionError):
+        assert_invariants(cluster, run_id, oracle)
+
+
 def test_the_same_storm_without_a_reconciler_loses_jobs(new_cluster, computed, seed, say):
     """The control: what the storm breaks stays broken, so that the storm proves something."""
     nodes, oracle = computed(400)
     storm = Storm(seed, worker_kills=9, valkey_kills=1)
     cluster = new_cluster("sqlite", replace(SHORT, reconcilers=0))
-    began = time.monotonic()
-    run_id = cluster.submit(nodes)
-    storm.rage(cluster, len(nodes), over=lambda: cluster.is_stuck() or not cluster.is_active())
-    came = report("control, no reconciler", cluster, run_id, oracle, storm, time.monotonic() - began)
-    say(came.line())
-    assert cluster.is_active()
-    assert cluster.is_stuck()
-    assert came.acknowledged < came.attempted
-    assert came.lost > 0
-    assert came.duplicated == 0
-    with pytest.raises(AssertionError):
-        assert_invariants(cluster, run_id, oracle)
+    breaks("control of the short storm, no reconciler", cluster, nodes, oracle, storm, say)
 
 
 def long_storm(database, seed, number):
@@ -112,6 +117,18 @@ def test_nothing_is_lost_in_a_long_storm(new_cluster, database, computed, seed, 
     cluster = new_cluster(database)
     run_id = cluster.submit(nodes)
     survives(f"storm, {database}", cluster, run_id, oracle, long_storm(database, seed, number), say)
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(3600)
+def test_the_same_long_storm_without_a_reconciler_loses_jobs(
+    new_cluster, database, computed, seed, number, say
+):
+    """Its control."""
+    nodes, oracle = computed(number("CHAOS_JOBS", 20_000))
+    cluster = new_cluster(database, Sizes(reconcilers=0))
+    name = f"control of the storm, {database}, no reconciler"
+    breaks(name, cluster, nodes, oracle, long_storm(database, seed, number), say)
 
 
 @pytest.fixture(scope="session")

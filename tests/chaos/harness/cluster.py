@@ -224,20 +224,22 @@ class Cluster:
 
     def kill_worker(self, rng: random.Random) -> None:
         """``kill -9`` of a worker and its pool, once there is one that has a pool."""
-        spared = self.workers[: self.sizes.spared]
-        mortal = self.wait_for(lambda: [pool for pool in self._pools() if pool not in spared], "a worker")
-        self._kill_member(rng.choice(mortal), WORKER)
+        mortal = self.workers[self.sizes.spared :]
+        self._kill_member(rng.choice(self._with_pools(mortal))[0], WORKER)
 
     def kill_child(self, rng: random.Random) -> None:
         """``kill -9`` of one process of a worker's pool, the parent lives on."""
-        worker = rng.choice(self.wait_for(self._pools, "a worker"))
-        for child in rng.sample(worker.children(), 1):
-            self.kills.write(CHILD, worker.name, child.pid)
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
+        worker, pool = rng.choice(self._with_pools(self.workers))
+        child = rng.choice(pool)
+        self.kills.write(CHILD, worker.name, child.pid)
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
-    def _pools(self) -> list[Member]:
-        return [worker for worker in self.workers if worker.children()]
+    def _with_pools(self, workers: Sequence[Member]) -> list[tuple[Member, list[psutil.Process]]]:
+        def pools() -> list[tuple[Member, list[psutil.Process]]]:
+            return [(worker, pool) for worker in workers if (pool := worker.children())]
+
+        return self.wait_for(pools, "a worker with a pool")
 
     def kill_reconciler(self, rng: random.Random) -> None:
         """``kill -9`` of a reconciler."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, func, select
+from sqlalchemy import Engine, Table, case, func, select
 from sqlalchemy.orm import Session
 
 import db.results  # noqa: F401  # the tables of results belong to the models
@@ -22,7 +22,7 @@ from orchestrator.in_process import run_in_process
 
 MEASURED_STAGES = ("measure", "latency")
 MEASURED_TABLES = ("stage_times", "latencies")
-"""Measured times, and what is computed from them: no two runs have the same."""
+"""Measured times, and what is computed from them: no two runs have the same; which rows there are is the same."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ def undisturbed(folder: Path, nodes: Sequence[Node]) -> Numbers:
 def numbers(engine: Engine, run_id: int) -> Numbers:
     """What a run has computed, measured times aside."""
     of_run = select(Job.artifact_id).where(Job.run_id == run_id)
-    files = select(Artifact.key, Artifact.sha256).where(
-        Artifact.id.in_(of_run), Artifact.stage.not_in(MEASURED_STAGES)
-    )
+    digest = case((Artifact.stage.in_(MEASURED_STAGES), "measured"), else_=Artifact.sha256)
+    files = select(Artifact.key, digest).where(Artifact.id.in_(of_run))
     with reading(engine) as session:
         return Numbers(
             _sorted(session, files),
@@ -78,17 +77,15 @@ def _sorted(session: Session, statement: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def _rows(table: Table, of_run: Any) -> Any:
-    columns = [column for column in table.columns if column.name != "artifact_id"]
+    compared = table.primary_key.columns if table.name in MEASURED_TABLES else table.columns
+    columns = [column for column in compared if column.name != "artifact_id"]
     joined = select(Artifact.key, *columns).join(table, table.c.artifact_id == Artifact.id)
     return joined.where(Artifact.id.in_(of_run))
 
 
 def _result_tables() -> list[Table]:
-    return [
-        table
-        for table in Base.metadata.sorted_tables
-        if "artifact_id" in table.c and table.name not in (Job.__tablename__, *MEASURED_TABLES)
-    ]
+    tables = Base.metadata.sorted_tables
+    return [table for table in tables if "artifact_id" in table.c and table.name != Job.__tablename__]
 
 
 def assert_invariants(cluster: Cluster, run_id: int, oracle: Numbers) -> None:

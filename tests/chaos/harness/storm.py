@@ -138,6 +138,7 @@ def report(name: str, cluster: Cluster, run_id: int, oracle: Numbers, storm: Sto
     attempts = select(Attempt).join(Job, Job.id == Attempt.job_id).where(of_run)
     counted = select(func.count()).where(of_run)
     succeeded = counted.where(Job.state == JobState.SUCCEEDED)
+    lost = select(Attempt.job_id).where(Attempt.outcome == "lost")
     return Report(
         name=name,
         seed=storm.seed,
@@ -145,7 +146,7 @@ def report(name: str, cluster: Cluster, run_id: int, oracle: Numbers, storm: Sto
         acknowledged=cluster.ask(lambda session: session.scalar(succeeded)),
         lost=found.lost(oracle),
         duplicated=found.duplicated(oracle),
-        recovered=cluster.ask(lambda session: session.scalar(succeeded.where(Job.losses > 0))),
+        recovered=cluster.ask(lambda session: session.scalar(succeeded.where(Job.id.in_(lost)))),
         executions_again=cluster.ask(
             lambda session: session.scalar(
                 select(func.count() - func.count(Attempt.job_id.distinct())).join(Job).where(of_run)
