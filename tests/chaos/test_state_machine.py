@@ -5,6 +5,7 @@ what the model predicts; at the end of every example all that is active is drive
 """
 
 import shutil
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ import db.clock
 import db.jobs
 from db.artifacts import StoredFile
 from db.dispatch import forget_rings, ring_again, top_up
-from db.engine import open_engine, reading, write
+from db.engine import open_engine, write
 from db.graph import recount
 from db.jobs import Outcome, Worker, claim, fail, finish, lose, put_back, renew, saved_progress
 from db.limits import LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
@@ -263,9 +264,9 @@ WORKERS = tuple(Worker(f"w{i}", "host", i, ("step 1", "table 1")) for i in range
 class Jobs(RuleBasedStateMachine):
     """Does to the database and to the model the same, and compares what they answer and what they hold."""
 
-    def __init__(self, engine, spec, counted):
+    def __init__(self, engine, eyes, spec, counted):
         super().__init__()
-        self.engine, self.spec, self.counted = engine, spec, counted
+        self.engine, self.eyes, self.spec, self.counted = engine, eyes, spec, counted
         self.model, self.held, self.calls = Model(), [], Counter()
         db.clock.shift_seconds = 0.0
         write(engine, empty)
@@ -283,12 +284,9 @@ class Jobs(RuleBasedStateMachine):
 
     def same(self):
         """Every row is what the model says."""
-        with reading(self.engine) as session:
-            jobs = session.execute(text(JOBS)).all()
-            runs = session.execute(text("SELECT id, state FROM runs ORDER BY id")).all()
-            kept = session.execute(text(KEPT)).all()
-        assert [tuple(row) for row in runs] == [(run, it.state) for run, it in self.model.runs.items()]
-        assert [tuple(row) for row in jobs] == [self.expected(*item) for item in self.model.jobs.items()]
+        jobs, runs, kept = (self.eyes.execute(statement).fetchall() for statement in (JOBS, RUNS, KEPT))
+        assert runs == [(run, it.state) for run, it in self.model.runs.items()]
+        assert jobs == [self.expected(*item) for item in self.model.jobs.items()]
         assert {label: id for label, id, _ in kept} == self.model.artifacts
         assert len(kept) == len(self.model.artifacts), "two artifacts of one key"
         assert all(rows == label.isupper() for label, _, rows in kept), "rows written twice, or not at all"
@@ -539,6 +537,7 @@ JOBS = (
     "CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN 0 ELSE waiting_for END, found, artifact_id "
     "FROM jobs ORDER BY id"
 )
+RUNS = "SELECT id, state FROM runs ORDER BY id"
 KEPT = (
     "SELECT DISTINCT substr(uri, 7), id, (SELECT count(*) FROM temperatures WHERE artifact_id = artifacts.id) "
     "FROM artifacts WHERE key NOT LIKE '%:%'"
@@ -574,14 +573,16 @@ def play(sqlite_template, tmp_path, monkeypatch):
     monkeypatch.setattr(db.jobs, "BACKOFF_SECONDS", 4.0)
     monkeypatch.setattr(db.clock, "shift_seconds", 0.0)
     write(engine, lambda session: session.execute(text(DATASET)))
+    eyes = sqlite3.connect(tmp_path / "database.sqlite", isolation_level=None)
     spec, counted = resolve("demo", []), Counter()
 
     def run(examples, seed, **options):
-        machine = seeded(seed)(lambda: Jobs(engine, spec, counted))
+        machine = seeded(seed)(lambda: Jobs(engine, eyes, spec, counted))
         run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=examples, **options))
         return counted
 
     yield run
+    eyes.close()
     engine.dispose()
 
 
@@ -617,7 +618,7 @@ def test_ten_thousand_orders_of_events_give_what_the_model_says(play, seed, say,
     say(line(seed, play(number("CHAOS_EXAMPLES", 10_000), seed, stateful_step_count=30)))
 
 
-def test_without_the_fence_the_machine_finds_a_late_attempt_that_writes(play, seed, monkeypatch, say):
+def test_without_the_fence_the_machine_finds_a_late_attempt_that_writes(play, seed, monkeypatch):
     """The control: a held job is recognized by its state alone."""
     monkeypatch.setattr(db.jobs, "_is", lambda held: (Job.id == held.job_id, Job.state == RUNNING))
     with pytest.raises(AssertionError):
