@@ -1,5 +1,6 @@
 """Faults at every step: a crash, a full disk or a failing one at step N, for every N; resumed, all is whole."""
 
+import errno
 import itertools
 import random
 import shutil
@@ -26,6 +27,7 @@ from early_exit.drawn import draw
 CLASSES, PICTURES = 2, 20
 FILE_STEPS = ("open", "fsync", "rename", "fsync folder")
 """Steps without which a file is not stored: a disk that fails there fails the attempt."""
+NUMBERS = {NO_SPACE: errno.ENOSPC, IO_ERROR: errno.EIO}
 
 
 @dataclass
@@ -131,27 +133,50 @@ def of_each_row(names, rng):
     return chosen
 
 
+def in_turn(rng):
+    """Which faults a point gets: one, the next point the next."""
+    shift = rng.randrange(len(FAULTS))
+    return lambda at: FAULTS[(at + shift) % len(FAULTS) :][:1]
+
+
+def crash_and_in_turn(rng):
+    """Which faults a point gets: a crash and one of the others, the next point the next."""
+    return lambda at: (CRASH, (NO_SPACE, IO_ERROR)[at % 2])
+
+
+def each(rng):
+    """Which faults a point gets: all."""
+    return lambda at: FAULTS
+
+
 @pytest.fixture
 def every_step(server, place_of, seed):
-    """``every_step("job", fault, check)``: the fault at every step, ``check(place, name, ending)`` after each.
+    """``every_step("job", check)``: faults at every step, ``check(place, name, fault, ending)`` after each.
 
-    Returns the names of all steps and at how many of them it was.
+    Returns a line that says at how many steps of how many, and how many faults there were of each kind.
     """
 
-    def walk(operation, fault, check, points=all_of, template=None):
+    def walk(operation, check, points=all_of, faults=each, template=None):
         calm = place_of(template or operation)
         names = server.do(operation, calm.folder).names
         calm.close()
-        chosen = points(names, random.Random(f"{seed} {operation} {fault}"))
+        rng, done = random.Random(f"{seed} {operation}"), Counter()
+        chosen, faults_at = points(names, rng), faults(rng)
         for at in chosen:
-            place = place_of(template or operation)
-            ending = server.do(operation, place.folder, fault, at)
-            assert ending.crashed == (fault == CRASH), (names[at - 1], ending)
-            check(place, names[at - 1], ending)
-            place.close()
-        return names, len(chosen)
+            for fault in faults_at(at):
+                place = place_of(template or operation)
+                ending = server.do(operation, place.folder, fault, at)
+                assert ending.crashed == (fault == CRASH), (names[at - 1], ending)
+                check(place, names[at - 1], fault, ending)
+                place.close()
+                done[fault] += 1
+        return f"{operation}: {len(chosen)} of {len(names)} points, faults {dict(sorted(done.items()))} seed {seed}"
 
     return walk
+
+
+THOROUGH = pytest.param(all_of, each, marks=pytest.mark.storm, id="all")
+"""All faults at all points of what has many."""
 
 
 # ---- submit -------------------------------------------------------------------------------------------
@@ -165,10 +190,9 @@ def plan_of(place):
     )
 
 
-@pytest.mark.parametrize("points", [of_each_row, pytest.param(all_of, marks=pytest.mark.storm)])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("points", "faults"), [pytest.param(of_each_row, in_turn, id="few"), THOROUGH])
 def test_a_submit_that_ends_at_any_step_leaves_one_whole_run_or_none(
-    server, place_of, every_step, fault, points, say
+    server, place_of, every_step, points, faults, say
 ):
     calm = place_of("submit")
     assert server.do("submit", calm.folder).answer == [RUN, False]
@@ -176,18 +200,18 @@ def test_a_submit_that_ends_at_any_step_leaves_one_whole_run_or_none(
     assert whole[1:] == (1, 1, PICTURES)
     seen = Counter()
 
-    def check(place, name, ending):
+    def check(place, name, fault, ending):
         runs = place.value(select(func.count()).select_from(Run))
         assert (plan_of(place) == whole) if runs else (place.value(select(func.count(Job.id))) == 0)
         again = server.do("submit", place.folder)
         assert again.answer == [RUN, bool(runs)], again
         assert plan_of(place) == whole
-        seen["whole" if runs else "none"] += 1
+        seen[bool(runs)] += 1
 
-    names, tried = every_step("submit", fault, check, points)
-    assert seen["none"] > 0
-    assert seen["whole"] > 0
-    say(f"submit, {fault}: {tried} of {len(names)} points, {dict(seen)} runs before it was submitted again")
+    line = every_step("submit", check, points, faults)
+    assert seen[False] > 0
+    assert seen[True] > 0
+    say(f"{line}, submitted again: none was there {seen[False]}, a whole run {seen[True]}, half a run 0")
 
 
 # ---- claim, artifact write, finish ---------------------------------------------------------------------
@@ -216,36 +240,36 @@ def assert_whole(place):
     assert torn_files(place.store) == []
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_job_that_ends_at_any_step_takes_effect_once(server, every_step, fault, say):
-    failed = Counter()
+@pytest.mark.parametrize(("points", "faults"), [pytest.param(all_of, crash_and_in_turn, id="few"), THOROUGH])
+def test_a_job_that_ends_at_any_step_takes_effect_once(server, every_step, points, faults, say):
+    failed, stored = Counter(), Counter()
 
-    def check(place, name, ending):
+    def check(place, name, fault, ending):
         assert torn_files(place.store) == []
         _, failures, error = job_of(place)
         if fault != CRASH and name in FILE_STEPS:
             assert (failures, ending.raised) == (1, False), name
-            number = {NO_SPACE: 28, IO_ERROR: 5}[fault]
-            assert error.startswith(f"OSError: [Errno {number}] "), error
+            assert error.startswith(f"OSError: [Errno {NUMBERS[fault]}] "), error
             assert place.store.temporary_files() == []
-        failed["failures"] += failures
+            stored[name] += 1
+        failed[fault] += failures
         assert failures <= 1
         resumed = server.do("resume", place.folder)
         assert resumed.status == 0, resumed
         assert_whole(place)
 
-    names, tried = every_step("job", fault, check)
-    assert set(FILE_STEPS) <= set(names)
-    say(
-        f"claim, write, finish, {fault}: {tried} of {len(names)} points, {failed['failures']} failed and tried again"
-    )
+    line = every_step("job", check, points, faults)
+    assert set(stored) == set(FILE_STEPS)
+    say(f"{line}, failed and tried again {dict(failed)}, took effect twice or never 0")
 
 
 def test_a_writer_without_a_temporary_file_leaves_torn_files(every_step):
     torn = []
-    every_step(
-        "naive job", CRASH, lambda place, name, ending: torn.extend(torn_files(place.store)), template="job"
-    )
+
+    def check(place, name, fault, ending):
+        torn.extend(torn_files(place.store))
+
+    every_step("naive job", check, faults=in_turn, template="job")
     assert len(torn) > 0
 
 
@@ -265,9 +289,9 @@ def test_a_disk_that_stays_full_fails_the_job_after_as_many_tries_as_are_allowed
 # ---- report -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("points", "faults"), [pytest.param(all_of, in_turn, id="few"), THOROUGH])
 def test_a_report_that_ends_at_any_step_changes_nothing_and_is_printed_again(
-    server, place_of, every_step, fault, say
+    server, place_of, every_step, points, faults, say
 ):
     calm = place_of("report")
     first = server.do("report", calm.folder)
@@ -277,10 +301,9 @@ def test_a_report_that_ends_at_any_step_changes_nothing_and_is_printed_again(
     assert "Accuracy at p_tar 0.8" in text
     rows = all_rows(calm.engine)
 
-    def check(place, name, ending):
+    def check(place, name, fault, ending):
         assert all_rows(place.engine) == rows
         again = server.do("report", place.folder)
         assert again.answer == [code, text.replace(str(calm.folder), str(place.folder))]
 
-    names, tried = every_step("report", fault, check)
-    say(f"report, {fault}: {tried} of {len(names)} points")
+    say(every_step("report", check, points, faults))

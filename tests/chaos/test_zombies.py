@@ -54,10 +54,12 @@ def zombie(request, add_run, engine, later):
     return stopped
 
 
-@pytest.mark.parametrize("tried", WRITES)
-def test_no_write_of_a_zombie_is_accepted(zombie, engine, tried):
+def test_no_write_of_a_zombie_is_accepted(zombie, engine):
     before = all_rows(engine)
-    assert not write(engine, lambda session: WRITES[tried](session, zombie))
+    accepted = {
+        tried for tried in WRITES if write(engine, lambda session, t=tried: WRITES[t](session, zombie))
+    }
+    assert accepted == set()
     assert all_rows(engine) == before
 
 
@@ -116,6 +118,7 @@ def files(cluster):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.storm)])
 def test_a_worker_stopped_past_its_lease_writes_nothing_and_says_so(new_cluster, database, say):
     """Beside it a worker without the fence, which writes: the control."""
     cluster = new_cluster(database, Sizes(workers=0, lease_seconds=2), kept=False)

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from safetensors.numpy import load
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import configure_mappers
 
 import db.clock
 import tasks.job_io
@@ -37,6 +38,7 @@ from orchestrator.request import Request, resolve_request
 from orchestrator.submit import submit
 from tasks.app import create_app
 from tasks.code import codes
+from tasks.doorbell import waiting_messages
 from tasks.job_task import Workplace, run_job
 
 SETTINGS = {
@@ -204,6 +206,9 @@ def serve() -> None:
     link.install()
     for module in ("tasks.link", *sys.argv[1:]):  # what a worker loads at its first job
         importlib.import_module(module)
+    configure_mappers()
+    with create_app("memory://") as app:
+        waiting_messages(app, "cpu")  # and at its first message
     for line in sys.stdin:
         order = Order(**json.loads(line))
         report = Path(order.folder) / "child.json"
