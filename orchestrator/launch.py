@@ -33,6 +33,8 @@ from tasks.app import create_app
 from tasks.doorbell import ring
 
 PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
+COMMAND_PATIENCE_SECONDS = 2.0
+"""Somebody waits for a command; what it does not ring for, the reconciler does."""
 
 
 def launch(request: Request, place: Place, engine: Engine, console: Console) -> int:
@@ -64,7 +66,7 @@ def go_on(place: Place, engine: Engine, run_id: int, console: Console, *, wait: 
     """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
     if place.home is not None:
         return attend(place, engine, run_id, console)
-    if not ring(create_app(place.broker_url), write(engine, top_up)):
+    if not ring(create_app(place.broker_url, COMMAND_PATIENCE_SECONDS), write(engine, top_up)):
         console.print(
             "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
         )

@@ -19,8 +19,11 @@ VISIBILITY_SECONDS = 24 * 3600
 """Redelivery by the broker is off in practice: leases in SQL recover lost jobs, one mechanism and not two."""
 
 
-def create_app(broker_url: str | None) -> Celery:
-    """The app with every setting that the engine relies on; ``broker_url`` None only to look at its tasks."""
+def create_app(broker_url: str | None, patience_seconds: float = 5) -> Celery:
+    """The app with every setting that the engine relies on; ``broker_url`` None only to look at its tasks.
+
+    ``patience_seconds``: how long a broker that says nothing, or is not there, is waited for.
+    """
     app = Celery("orchestrator", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -48,10 +51,11 @@ def create_app(broker_url: str | None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_limit=2,
+        broker_connection_timeout=patience_seconds,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_SECONDS,
-            "socket_timeout": 5,
-            "socket_connect_timeout": 5,
+            "socket_timeout": patience_seconds,
+            "socket_connect_timeout": patience_seconds,
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
