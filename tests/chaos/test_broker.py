@@ -2,14 +2,19 @@
 
 import base64
 import json
+import os
 import pickle
 import random
+import signal
+import sqlite3
+import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 
+import psutil
 import pytest
 import redis
-from harness.cluster import Cluster, Sizes
+from harness.cluster import PROGRAM, Cluster, Sizes
 from harness.graph import Node, layered
 from harness.link import Link
 from harness.oracle import assert_invariants, numbers, undisturbed
@@ -20,6 +25,7 @@ from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.jobs import Worker
 from db.models import Base, Job, JobState, Run
+from orchestrator.processes import recorded
 from tasks.app import BROKER_VARIABLE, create_app
 from tasks.code import codes
 from tasks.job_task import Workplace, register
@@ -27,13 +33,20 @@ from tasks.job_task import Workplace, register
 COMMAND_SECONDS = 10
 """The issue's own bound for any command."""
 SMALL = {
-    "drawn.images": 60,
+    "drawn.images": 100,
     "drawn.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
     "shard_size": 80,
+    "views": 2,
     "levels.gaussian_blur": [3],
     "levels.gaussian_noise": [40],
+    "architecture.width": 0.25,
+    "backbone.epochs": 1,
+    "classifier.epochs": 1,
+    "expert.epochs": 1,
+    "measurement.warm_ups": 1,
+    "measurement.repeats": 2,
 }
 SUBMIT = ["submit", "full-paper", *(x for name, value in SMALL.items() for x in ("--set", f"{name}={value}"))]
 
@@ -135,7 +148,15 @@ def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, val
 
 
 def test_no_command_waits_for_a_broker_that_is_frozen(proxied, say, tmp_path):
-    cluster, _ = proxied
+    _freeze(proxied[0], say, tmp_path)
+
+
+@pytest.mark.storm
+def test_a_broker_may_be_frozen_for_a_minute(proxied, say, tmp_path):
+    _freeze(proxied[0], say, tmp_path, seconds=60)
+
+
+def _freeze(cluster, say, tmp_path, seconds=0):
     nodes = layered(120, 4, name="frozen")
     oracle = undisturbed(tmp_path, nodes)
     assert cluster.command(*SUBMIT, "--dry-run").returncode == 0  # the dataset is drawn
@@ -143,15 +164,18 @@ def test_no_command_waits_for_a_broker_that_is_frozen(proxied, say, tmp_path):
     wait_until_done(cluster, run_id, 20)
     logs = Logs(cluster)
     cluster.freeze(cluster.valkey)
+    thaw_at = time.monotonic() + seconds
     try:
-        seconds = _commands_under_it(cluster)
+        took = _commands_under_it(cluster)
         wait_until_noticed(cluster, logs)
+        cluster.wait_for(lambda: time.monotonic() >= thaw_at, "the end of the frost")
     finally:
         cluster.thaw(cluster.valkey)
     wait_until_back(cluster)
     cluster.wait_for_end()
     assert_invariants(cluster, run_id, oracle)
-    say("broker frozen: " + " ".join(f"{verb} {took:.1f}s" for verb, took in seconds.items()) + " lost 0")
+    commands = " ".join(f"{verb} {command_seconds:.1f}s" for verb, command_seconds in took.items())
+    say(f"broker frozen for {seconds} s or until noticed: {commands} lost 0")
 
 
 def _commands_under_it(cluster):
@@ -294,3 +318,98 @@ def test_without_a_reconciler_jobs_whose_messages_are_gone_stay_where_they_are(n
     cluster.reconcile_once()
     cluster.wait_for_end()
     assert cluster.states() == {JobState.SUCCEEDED: 8}
+
+
+# ---- the private cluster ------------------------------------------------------------------------------
+
+
+class Private:
+    """A home whose small real run is started; its leases outlive the test, so that no lease heals anything."""
+
+    def __init__(self, folder):
+        self.home = folder / "home"
+        ours = {"ORCHESTRATOR_HOME": str(self.home), "ORCHESTRATOR_LEASE_SECONDS": "3000"}
+        self.log = folder / "submit.log"
+        with self.log.open("w") as log:
+            self.submit = subprocess.Popen(
+                [PROGRAM, *SUBMIT], cwd=folder, env=os.environ | ours, stdout=log, stderr=log
+            )
+
+    def rows(self, statement, *values):
+        try:
+            with closing(sqlite3.connect(f"file:{self.home}/orchestrator.db?mode=ro", uri=True)) as database:
+                return database.execute(statement, values).fetchall()
+        except sqlite3.OperationalError:
+            return []  # no database or no tables yet
+
+    def wait_for(self, condition, what):
+        deadline = time.monotonic() + 150
+        while not (found := condition()):
+            assert self.submit.poll() is None, f"ended before {what}\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"not seen: {what}\n{self.log.read_text()}"
+            time.sleep(0.02)
+        return found
+
+    def leader(self, name):
+        """Pid of the process group of this name; none before it is recorded."""
+        leaders = recorded(self.home / "run" / "processes.json")
+        return next((leader.pid for leader in leaders if leader.name == name), None)
+
+    def wait_for_another(self, name, pid):
+        """A group that was killed is started again."""
+        self.wait_for(lambda: self.leader(name) not in (None, pid), f"another {name}")
+
+    def processes(self):
+        """What runs for this home."""
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process):
+        try:
+            named = process.environ().get("ORCHESTRATOR_HOME") == str(self.home)
+            return named and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+@pytest.fixture
+def private(short_folder):
+    """A small real run on a private cluster; nothing of it stays."""
+    private = Private(short_folder())
+    yield private
+    for process in (private.submit, *private.processes()):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    private.submit.wait()
+
+
+RUNNING = (
+    "SELECT a.process, a.job_id, a.attempt FROM attempts a JOIN jobs j ON j.id = a.job_id"
+    " AND j.attempt = a.attempt WHERE j.state = 'running' AND j.stage = ?"
+)
+CLAIMED_AGAIN = "SELECT 1 FROM attempts WHERE job_id = ? AND attempt > ?"
+
+
+def test_a_private_cluster_outlives_the_kill_of_each_of_its_parts(private, say):
+    ((process, job_id, attempt),) = private.wait_for(
+        lambda: private.rows(RUNNING, "train-backbone"), "a child"
+    )
+    os.kill(process, signal.SIGKILL)
+    private.wait_for(lambda: private.rows(CLAIMED_AGAIN, job_id, attempt), "its job, taken up again")
+
+    valkey = private.leader("valkey")
+    os.kill(valkey, signal.SIGKILL)
+    private.wait_for_another("valkey", valkey)
+
+    ((_, job_id, attempt),) = private.wait_for(lambda: private.rows(RUNNING, "train-classifier")[:1], "a job")
+    worker = private.leader("cpu-worker")
+    os.killpg(worker, signal.SIGKILL)
+    private.wait_for_another("cpu-worker", worker)
+    private.wait_for(lambda: private.rows(CLAIMED_AGAIN, job_id, attempt), "its job, taken up again")
+
+    assert private.submit.wait(200) == 0, private.log.read_text()
+    assert private.rows("SELECT state, SUM(failures) FROM jobs GROUP BY state") == [("succeeded", 0)]
+    outcomes = dict(private.rows("SELECT outcome, COUNT(*) FROM attempts GROUP BY outcome"))
+    assert outcomes.keys() == {"succeeded", "lost"}
+    assert outcomes["lost"] >= 2
+    assert private.processes() == []
+    say(f"private cluster: killed child, valkey, worker; lost 0 failures 0 attempts-lost {outcomes['lost']}")
