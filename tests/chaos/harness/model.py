@@ -1,0 +1,198 @@
+"""What ``db`` must do with jobs, in plain Python: the model that the state machine compares it with."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from sqlalchemy.exc import IntegrityError
+
+from db.limits import LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
+from db.models import OPEN, JobState, RunState
+
+DEADLINE_SECONDS = 600
+LONGEST_DELAY = 12.0
+"""Before a retry, with a first delay of at most 4 s that doubles once, half as long again by chance."""
+WAITING, READY, QUEUED, RUNNING = OPEN
+SUCCEEDED, FAILED, SKIPPED = JobState.SUCCEEDED, JobState.FAILED, JobState.SKIPPED
+PLANS = (
+    {"a": ("", ""), "b": ("a", ""), "C": ("ab", "")},
+    {"a": ("", ""), "b": ("a", ""), "D": ("a", ""), "E": ("b", "D")},
+)
+"""By name what a job reads, and what it only waits for; capitals leave rows. Equal names have equal keys."""
+
+
+@dataclass(eq=False)
+class Expected:
+    """A job as it should be."""
+
+    run: int
+    name: str
+    state: JobState
+    found: bool
+    artifact: int | None
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    not_before: float = 0.0
+    started: float = 0.0
+    lease: float = 0.0
+    rung: float = 0.0
+    worker: str = ""
+    overtaken: bool = False
+    """A parent was opened again while it ran: should it come back, it may start before that one is done."""
+
+
+class Model:
+    """What ``db`` must do, with dicts and loops; ``artifacts`` holds the current artifact of every key."""
+
+    def __init__(self):
+        self.now, self.runs, self.jobs, self.artifacts, self.made = 0.0, {}, {}, {}, 0
+
+    def of(self, run):
+        return [job for job in self.jobs.values() if job.run == run]
+
+    def parents(self, job, *, read=False):
+        reads, after = PLANS[self.runs[job.run].plan][job.name]
+        return [other for other in self.of(job.run) if other.name in (reads if read else reads + after)]
+
+    def unfinished(self, job):
+        return sum(parent.state != SUCCEEDED for parent in self.parents(job))
+
+    def submit(self, run, plan):
+        self.runs[run] = SimpleNamespace(plan=plan, state=RunState.ACTIVE)
+        wanted = set()
+        for name, (reads, _) in reversed(PLANS[plan].items()):
+            if (name.isupper() or name in wanted) and name not in self.artifacts:
+                wanted |= {name, "must run " + name, *reads}
+        for name in PLANS[plan]:
+            must = "must run " + name in wanted
+            found = None if must else self.artifacts.get(name)
+            self.jobs[len(self.jobs) + 1] = Expected(
+                run, name, WAITING if must else SUCCEEDED, not must, found
+            )
+        self.recount(run)
+        self.settle(run)
+
+    def claim(self, job):
+        if job.state not in (READY, QUEUED) or job.not_before > self.now:
+            return None
+        if any(other.state == RUNNING and other.name == job.name for other in self.jobs.values()):
+            return IntegrityError
+        job.attempt += 1
+        if job.name in self.artifacts:
+            self.succeed(job, found=True)
+            return None
+        job.state, job.started, job.lease = RUNNING, self.now, self.now + LEASE_SECONDS
+        return job.attempt
+
+    def holds(self, job, attempt):
+        return job.state == RUNNING and job.attempt == attempt
+
+    def finish(self, job):
+        self.made += 1
+        self.artifacts[job.name] = self.made
+        self.succeed(job, found=False)
+
+    def succeed(self, job, *, found):
+        job.state, job.found, job.artifact = SUCCEEDED, found, self.artifacts[job.name]
+        for other in self.jobs.values():
+            if other.state == QUEUED and other.name == job.name:
+                other.state = READY
+        for child in self.of(job.run):
+            if child.state == WAITING and not self.unfinished(child):
+                child.state = READY
+        self.settle(job.run)
+
+    def end_badly(self, job, *, again):
+        job.state = READY if again else FAILED
+        if not again:
+            self.skip_below(job)
+            self.settle(job.run)
+
+    def fail(self, job, *, retry):
+        job.failures += 1
+        job.not_before = self.now + LONGEST_DELAY
+        self.end_badly(job, again=retry and job.failures < MAX_FAILURES)
+
+    def lose(self, job):
+        job.losses += 1
+        self.end_badly(job, again=job.losses < MAX_LOSSES)
+
+    def expire(self):
+        running = [job for job in self.jobs.values() if job.state == RUNNING]
+        late = [job for job in running if job.started + DEADLINE_SECONDS < self.now]
+        lost = [job for job in running if job not in late and job.lease < self.now]
+        for job in late:
+            self.fail(job, retry=True)
+        for job in lost:
+            self.lose(job)
+        return len(late) + len(lost)
+
+    def skip_below(self, job):
+        for child in self.of(job.run):
+            if job in self.parents(child):
+                if child.state == WAITING:
+                    child.state = SKIPPED
+                self.skip_below(child)
+
+    def settle(self, run):
+        states = {job.state for job in self.of(run)}
+        if self.runs[run].state == RunState.ACTIVE and not states & set(OPEN):
+            self.runs[run].state = RunState.SUCCEEDED if states == {SUCCEEDED} else RunState.FAILED
+
+    def recount(self, run):
+        """How many had come back from running although a parent was reopened meanwhile."""
+        early = [job for job in self.of(run) if job.state in (READY, QUEUED) and self.unfinished(job)]
+        for job in self.of(run):
+            if job.state in (WAITING, READY, QUEUED):
+                unfinished = self.unfinished(job)
+                job.state = WAITING if unfinished else READY if job.state == WAITING else job.state
+        for job in self.of(run):
+            if job.state == FAILED:
+                self.skip_below(job)
+        return len(early)
+
+    def repair(self, job, producer, artifact):
+        job.state = READY
+        if artifact is not None and self.artifacts.get(producer.name) == artifact:
+            del self.artifacts[producer.name]
+        makers = [
+            other
+            for other in self.jobs.values()
+            if self.runs[other.run].state == RunState.ACTIVE
+            and (other is producer or (artifact is not None and other.artifact == artifact))
+        ]
+        for maker in makers:
+            self.reopen(maker)
+        for run in {maker.run for maker in makers}:
+            self.recount(run)
+
+    def reopen(self, job):
+        if job.state == SUCCEEDED:
+            job.state, job.artifact, job.found = WAITING, None, False
+            for child in self.of(job.run):
+                child.overtaken |= child.state == RUNNING and job in self.parents(child)
+        for parent in self.parents(job, read=True):
+            if parent.state == SUCCEEDED and parent.artifact is None:
+                self.reopen(parent)
+
+    def cancel(self, run):
+        if self.runs[run].state != RunState.ACTIVE:
+            return None
+        cancelled = [job for job in self.of(run) if job.state in OPEN]
+        for job in cancelled:
+            job.state, job.not_before = JobState.CANCELLED, 0.0
+        self.runs[run].state = RunState.CANCELLED
+        return len(cancelled)
+
+    def retry(self, run):
+        ended = self.runs[run].state in (RunState.FAILED, RunState.CANCELLED)
+        back = [job for job in self.of(run) if ended and job.state in (FAILED, SKIPPED, JobState.CANCELLED)]
+        twins = [other for other in self.runs.values() if other.plan == self.runs[run].plan]
+        if back and any(twin.state == RunState.ACTIVE for twin in twins):
+            return IntegrityError
+        for job in back:
+            job.state, job.failures, job.losses, job.not_before = WAITING, 0, 0, 0.0
+        if back:
+            self.runs[run].state = RunState.ACTIVE
+            self.recount(run)
+        return len(back)
