@@ -77,6 +77,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_is_short_and_hands_back_what
 
 
 def _an_idle_worker_ends_at_once(stopped):
+    stopped.cluster.wait_for(stopped.cluster.is_stuck, "an idle worker")
     ends = stopped.worker.log.read_text().count(SHUTDOWN)
     stopped.terminate()
     stopped.wait_for_exit()
