@@ -24,14 +24,17 @@ def release_children(session: Session, job_id: int) -> None:
 
 
 def skip_descendants(session: Session, job_id: int) -> None:
-    """Everything that waits for a failed job, however far below, is skipped."""
+    """Everything that waits for a failed job, however far below, is skipped; not by way of what goes on."""
     below = (
         select(JobDependency.child_id.label("id"))
         .where(JobDependency.parent_id == job_id)
         .cte("below", recursive=True)
     )
     below = below.union(
-        select(JobDependency.child_id).join(below, JobDependency.parent_id == below.c.id),
+        select(JobDependency.child_id)
+        .join(below, JobDependency.parent_id == below.c.id)
+        .join(Job, Job.id == below.c.id)
+        .where(Job.state.in_((JobState.WAITING, JobState.SKIPPED))),
     )
     session.execute(
         update(Job)

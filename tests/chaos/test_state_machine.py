@@ -337,6 +337,8 @@ class Jobs(RuleBasedStateMachine):
             assert it.state != RunState.ACTIVE, states
             assert not states & set(OPEN)
             assert it.state != RunState.FAILED or FAILED in states
+            skipped = [job for job in self.model.of(run) if job.state == SKIPPED]
+            assert all(map(self.model.unfinished, skipped)), "skipped, and all that it needs is there"
             assert it.state != RunState.SUCCEEDED or states == {SUCCEEDED}
         self.counted["examples"] += 1
 

@@ -175,6 +175,18 @@ def test_a_skipped_child_is_counted_for_a_parent_that_is_made_again(add_run):
         assert (run.states["c"], run.job("c").waiting_for) == (JobState.SKIPPED, 1)
 
 
+def test_what_has_its_inputs_goes_on_when_an_input_of_theirs_cannot_be_made_again(add_run):
+    run = add_run({"a": [], "x": [], "b": ["a"], "c": ["a"], "d": ["b", "x"]})
+    run.do("a", FILE)
+    run.do("b", FILE)
+    assert set_aside(run, run.claim("c"))
+    run.fail(run.claim("a"))
+    assert run.states["c"] == JobState.SKIPPED
+    run.do("x", FILE)
+    run.do("d")
+    assert run.state == RunState.FAILED
+
+
 # ---- counters -----------------------------------------------------------------------------------------
 
 

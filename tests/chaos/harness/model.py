@@ -132,7 +132,8 @@ class Model:
             if job in self.parents(child):
                 if child.state == WAITING:
                     child.state = SKIPPED
-                self.skip_below(child)
+                if child.state == SKIPPED:
+                    self.skip_below(child)
 
     def settle(self, run):
         states = {job.state for job in self.of(run)}
