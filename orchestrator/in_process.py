@@ -18,7 +18,9 @@ from tasks.job_task import Workplace, run_job
 
 def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
-    workplace = Workplace(engine, store, Worker("in-process", socket.gethostname(), os.getpid(), codes()))
+    workplace = Workplace(
+        engine, store, Worker("in-process", socket.gethostname(), os.getpid(), codes()), watched=False
+    )
     previous = None
     while True:
         with reading(engine) as session:

@@ -5,6 +5,8 @@ import faulthandler
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from sqlalchemy import Engine
@@ -28,35 +30,47 @@ class LeaseLost(BaseException):
 class Heartbeat:
     """Holds a claim while its block runs; raises ``LeaseLost`` in the main thread when the claim is lost.
 
-    Outside the main thread nothing is interrupted: the finished work is then refused by the fence. In it, a
-    watchdog that needs no interpreter ends the process when the block hangs: with the interpreter's lock
-    held, or deaf to ``LeaseLost``.
+    Outside the main thread nothing is interrupted: the finished work is then refused by the fence. Where it is
+    ``watched``, a watchdog that needs no interpreter ends the process when the block hangs: with the
+    interpreter's lock held, or deaf to ``LeaseLost``.
     """
 
-    def __init__(self, engine: Engine, claim: Claim) -> None:
+    def __init__(self, engine: Engine, claim: Claim, *, watched: bool) -> None:
         self._engine = engine
         self._claim = claim
         self._stopped = threading.Event()
         self._lost = threading.Event()
         self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
         self._interrupts = threading.current_thread() is threading.main_thread()
-        if self._interrupts:
+        self._disturbs = True
+        if watched:
             self._threads.append(threading.Thread(target=self._watch, name="watchdog", daemon=True))
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Heartbeat":
         if self._interrupts:
             self._previous = signal.signal(signal.SIGUSR2, self._stop)
         for thread in self._threads:
             thread.start()
+        return self
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """``LeaseLost`` waits for the end of this block."""
+        self._disturbs = False
+        yield
+        self._disturbs = True
+        if self._lost.is_set():
+            raise LeaseLost
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._disturbs = False  # a loss that is noticed from here on is the fence's to refuse
         self._stopped.set()
         for thread in self._threads:
             thread.join()
+        faulthandler.cancel_dump_traceback_later()
         if self._interrupts:
-            faulthandler.cancel_dump_traceback_later()
             signal.signal(signal.SIGUSR2, self._previous)
 
     def _beat(self) -> None:
@@ -80,4 +94,5 @@ class Heartbeat:
                 return
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        raise LeaseLost
+        if self._disturbs:
+            raise LeaseLost

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore, BadArtifact, CheckpointFile, Tensors
 from db.engine import write
-from db.jobs import Claim, JobInput, Rows, saved_progress
+from db.jobs import Claim, JobInput, Rows, renew, saved_progress
 from tasks.heartbeat import LeaseLost
 
 
@@ -87,9 +87,10 @@ class SavedProgress:
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
         """Replace the checkpoint; raises ``LeaseLost`` where the attempt is fenced out."""
         claim = self.context.claim
-        if not write(self.context.engine, lambda session: saved_progress(session, claim)):
+        if not write(self.context.engine, lambda session: renew(session, claim)):
             raise LeaseLost
         self.file.save(tensors, metadata)
+        write(self.context.engine, lambda session: saved_progress(session, claim))
 
     def delete(self) -> None:
         """Forget it."""

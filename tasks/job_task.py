@@ -8,6 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 
 from billiard.common import terminate_handler_fired
 from celery import Celery
@@ -39,6 +41,8 @@ class Workplace:
     engine: Engine
     store: ArtifactStore
     worker: Worker
+    watched: bool
+    """Whether a job that hangs may end this process."""
 
 
 def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
@@ -51,7 +55,7 @@ def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
         _attempt(workplace, held)
     else:
         _tell_of_other_code(workplace, job_id)
-    return write(workplace.engine, top_up)
+    return write(workplace.engine, partial(top_up, codes=workplace.worker.codes))
 
 
 def _tell_of_other_code(workplace: Workplace, job_id: int) -> None:
@@ -64,8 +68,10 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
     engine, store = workplace.engine, workplace.store
     context = JobContext(held, engine, store)
     try:
-        with Heartbeat(engine, held):
-            outcome = _compute(context)
+        with Heartbeat(engine, held, watched=workplace.watched) as heartbeat:
+            with heartbeat.undisturbed():  # an interrupted import of torch ruins the process
+                module = importlib.import_module(f"tasks.{held.stage.replace('-', '_')}")
+            outcome = _compute(context, module)
         if write(engine, lambda session: finish(session, held, outcome)):
             context.checkpoint.delete()
         else:
@@ -94,19 +100,23 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
 
 
 def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None:
-    reason, trace = error.splitlines()[0], traceback.format_exc()
+    reason, trace = _storable(error.splitlines()[0]), _storable(traceback.format_exc())
     log.warning("job %s (%s %s): %s", held.job_id, held.stage, held.label, reason)
     write(workplace.engine, lambda session: fail(session, held, reason, trace, retry=retry))
 
 
-def _compute(context: JobContext) -> Outcome:
-    """Run the stage's function and store its file; the stage's module, and torch with it, loads here."""
+def _compute(context: JobContext, stage: ModuleType) -> Outcome:
+    """Run the stage's function and store its file."""
     held = context.claim
     params = _adapter(held.stage).validate_python(held.params)
-    module = importlib.import_module(f"tasks.{held.stage.replace('-', '_')}")
-    output: Output = module.compute(params, context)
+    output: Output = stage.compute(params, context)
     file = context.store.write(output.tensors, held.writer) if output.tensors is not None else None
     return Outcome(file, output.rows, _peak_memory_bytes())
+
+
+def _storable(text: str) -> str:
+    """Without what a text column refuses: NUL, and the halves of characters in odd file names."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 @functools.cache

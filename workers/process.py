@@ -25,6 +25,7 @@ def workplace() -> Workplace:
         open_engine(os.environ[DATABASE_VARIABLE]),
         ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),
         Worker(name, socket.gethostname(), os.getpid(), codes()),
+        watched=True,
     )
 
 

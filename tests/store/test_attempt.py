@@ -1,0 +1,148 @@
+"""One attempt around its stage's function: progress, interruptions and errors of odd text."""
+
+import signal
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+from db.artifacts import ArtifactStore
+from db.engine import write
+from db.jobs import Worker
+from db.models import JobState
+from db.recovery import release_worker
+from db.runs import cancel
+from tasks import heartbeat, job_task
+from tasks.heartbeat import Heartbeat, LeaseLost
+from tasks.job_io import Output
+from tasks.job_task import Workplace, run_job
+
+PARAMS = {"policy": "oracle", "kind": "pristine", "level": 0}
+TENSORS = {}, {"epochs": "[]"}
+
+
+@pytest.fixture
+def execute(engine, tmp_path, monkeypatch):
+    """``execute(run, compute)`` runs job a, a sweep whose function is ``compute``, as a worker does."""
+    worker = Worker("worker-1", "host-1", 1, ("sweep 1",))
+    workplace = Workplace(engine, ArtifactStore(str(tmp_path / "store")), worker, watched=False)
+
+    def run_it(run, compute):
+        stage = ModuleType("tasks.sweep")
+        stage.compute = compute
+        monkeypatch.setitem(sys.modules, "tasks.sweep", stage)
+        run_job(workplace, run.jobs["a"])
+
+    return run_it
+
+
+@pytest.fixture
+def one_job(add_run):
+    return add_run({"a": []}, columns={"a": {"params": PARAMS, "losses": 2}})
+
+
+def test_losses_are_forgotten_once_a_checkpoint_is_there(one_job, execute, engine):
+    def compute(params, context):
+        context.checkpoint.save(*TENSORS)
+        write(engine, lambda session: release_worker(session, "worker-1", charged=True))
+        return Output()
+
+    execute(one_job, compute)
+    assert (one_job.states["a"], one_job.job("a").losses) == (JobState.QUEUED, 1)
+
+
+def test_losses_stay_when_the_checkpoint_could_not_be_saved(one_job, execute, engine, monkeypatch):
+    """Else a job that is killed whenever it saves would run for ever."""
+
+    def compute(params, context):
+        context.store.root.joinpath("temporary").rmdir()
+        with pytest.raises(FileNotFoundError):
+            context.checkpoint.save(*TENSORS)
+        write(engine, lambda session: release_worker(session, "worker-1", charged=True))
+        return Output()
+
+    execute(one_job, compute)
+    assert (one_job.states["a"], one_job.job("a").losses) == (JobState.FAILED, 3)
+
+
+def test_an_attempt_that_is_fenced_out_saves_no_checkpoint(one_job, execute, engine):
+    saved = []
+
+    def compute(params, context):
+        write(engine, lambda session: cancel(session, one_job.id))
+        try:
+            context.checkpoint.save(*TENSORS)
+        finally:
+            saved.extend(context.store.checkpoint_files())
+        return Output()
+
+    execute(one_job, compute)
+    assert saved == []
+    assert one_job.states == {"a": JobState.CANCELLED}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "caf\udce9.jpg"], ids=["NUL", "half a character"])
+def test_an_error_of_odd_text_is_a_failure_like_any_other(one_job, execute, text):
+    def compute(params, context):
+        raise ValueError(text)
+
+    execute(one_job, compute)
+    assert (one_job.job("a").failures, one_job.job("a").losses) == (1, 2)
+    assert one_job.job("a").error.startswith("ValueError: ")
+
+
+def test_a_loss_waits_for_the_end_of_what_must_not_be_disturbed(one_job, engine, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    held, reached = one_job.claim("a"), []
+
+    def lose_it_undisturbed():
+        with Heartbeat(engine, held, watched=False) as beat:
+            with beat.undisturbed():
+                write(engine, lambda session: cancel(session, one_job.id))
+                while not beat._lost.is_set():
+                    time.sleep(0.01)
+                reached.append("end of the import")
+            reached.append("never")
+
+    with pytest.raises(LeaseLost):
+        lose_it_undisturbed()
+    assert reached == ["end of the import"]
+
+
+def test_a_signal_that_comes_while_a_heartbeat_ends_changes_nothing(one_job, engine, monkeypatch):
+    held = one_job.claim("a")
+    before = signal.getsignal(signal.SIGUSR2)
+    beat = Heartbeat(engine, held, watched=False)
+    with beat:
+        join = beat._threads[0].join
+
+        def interrupted():
+            signal.raise_signal(signal.SIGUSR2)
+            join()
+
+        monkeypatch.setattr(beat._threads[0], "join", interrupted)
+    assert signal.getsignal(signal.SIGUSR2) == before
+
+
+def test_the_stage_is_imported_before_anything_may_interrupt_it(one_job, execute, monkeypatch):
+    """An interrupted import of torch leaves a process in which every later one fails."""
+    seen = []
+    real = job_task.importlib.import_module
+
+    def spy(name):
+        beat = next(frame for frame in _frames() if "heartbeat" in frame.f_locals).f_locals["heartbeat"]
+        seen.append((name, beat._disturbs))
+        return real(name)
+
+    monkeypatch.setattr(job_task.importlib, "import_module", spy)
+    execute(one_job, lambda params, context: Output())
+    assert seen == [("tasks.sweep", False)]
+    assert one_job.states == {"a": JobState.SUCCEEDED}
+
+
+def _frames():
+    frame = sys._getframe()
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
