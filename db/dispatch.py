@@ -1,5 +1,6 @@
 """Which jobs to ring for: ready ones within a bounded window per queue, and those queued for too long."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, or_, select, update
@@ -9,7 +10,7 @@ from db.clock import now
 from db.models import Job, JobState, Run, RunState
 
 WINDOW = 64
-"""Messages per queue that may wait in the broker; the rest waits in SQL."""
+"""Messages per queue, and as many of other code, that may wait in the broker; the rest waits in SQL."""
 QUEUES = ("cpu", "gpu")
 
 
@@ -27,18 +28,23 @@ class Doorbell:
 _DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue)
 
 
-def top_up(session: Session) -> list[Doorbell]:
-    """Queue ready jobs, oldest run first, up to the window of each queue; ring them after the commit."""
-    doorbells = []
-    for queue in QUEUES:
-        queued = session.scalar(
-            select(func.count()).select_from(Job).where(Job.queue == queue, Job.state == JobState.QUEUED)
-        )
-        doorbells += _queue(session, queue, WINDOW - (queued or 0))
-    return doorbells
+def top_up(session: Session, codes: Collection[str]) -> list[Doorbell]:
+    """Queue ready jobs, oldest run first, up to the window of each queue; ring them after the commit.
+
+    Jobs of ``codes``, which the caller's cluster computes, have a window of their own: those of other code may
+    wait for ever.
+    """
+    return [
+        doorbell
+        for queue in QUEUES
+        for ours in (Job.code.in_(codes), Job.code.not_in(codes))
+        for doorbell in _queue(session, queue, ours)
+    ]
 
 
-def _queue(session: Session, queue: str, room: int) -> list[Doorbell]:
+def _queue(session: Session, queue: str, ours: ColumnElement[bool]) -> list[Doorbell]:
+    queued = select(func.count()).where(Job.queue == queue, Job.state == JobState.QUEUED, ours)
+    room = WINDOW - (session.scalar(queued) or 0)
     if room <= 0:
         return []
     chosen = (
@@ -47,6 +53,7 @@ def _queue(session: Session, queue: str, room: int) -> list[Doorbell]:
         .where(
             Job.queue == queue,
             Job.state == JobState.READY,
+            ours,
             Run.state == RunState.ACTIVE,
             or_(Job.not_before.is_(None), Job.not_before <= now()),
         )

@@ -305,4 +305,4 @@ def add_artifact(engine):
 @pytest.fixture
 def queue_ready_jobs(engine):
     """``queue_ready_jobs()`` tops the queues up, as after every commit, and returns the doorbells."""
-    return lambda: write(engine, top_up)
+    return lambda: write(engine, lambda session: top_up(session, (CODE,)))

@@ -106,7 +106,11 @@ def test_one_of_eight_claims_at_once_gets_the_job(add_run, engine):
 def test_queues_topped_up_at_the_same_time_ring_for_each_job_once(add_run, engine):
     jobs = {f"j{i}": [] for i in range(100)}
     run = add_run(jobs)
-    bells = [bell.job_id for some in in_threads(4, lambda _: write(engine, top_up)) for bell in some]
+    bells = [
+        bell.job_id
+        for some in in_threads(4, lambda _: write(engine, lambda session: top_up(session, ("sweep 1",))))
+        for bell in some
+    ]
     assert sorted(bells) == sorted(set(bells))
     assert set(bells) <= set(run.jobs.values())
     assert list(run.states.values()).count(JobState.QUEUED) == len(bells) >= 64
@@ -138,7 +142,7 @@ def work(engine, me):
             held = write(engine, lambda session: claim(session, job_id, me))
             if held is not None:
                 print(write(engine, lambda session: finish(session, held, DONE)), flush=True)
-                write(engine, top_up)
+                write(engine, lambda session: top_up(session, ("sweep 1",)))
 
 
 children = []

@@ -78,3 +78,15 @@ def test_a_running_job_is_not_rung_for_again(add_run, engine, later, queue_ready
     run.claim("a")
     later(100)
     assert write(engine, lambda session: ring_again(session, "cpu", 10)) == []
+
+
+def test_jobs_of_other_code_do_not_fill_the_window_of_ours(add_run, queue_ready_jobs):
+    other = add_run(
+        {f"other-{i}": [] for i in range(WINDOW + 10)},
+        columns={f"other-{i}": {"code": "sweep 0"} for i in range(WINDOW + 10)},
+    )
+    ours = add_run({f"ours-{i}": [] for i in range(5)})
+    rung = {bell.job_id for bell in queue_ready_jobs()}
+    assert set(ours.jobs.values()) <= rung
+    assert len(rung & set(other.jobs.values())) == WINDOW
+    assert queue_ready_jobs() == []
