@@ -18,6 +18,15 @@ PATIENCE_SECONDS = 30.0
 """How long a transaction is tried again before the database counts as out of reach."""
 LONGEST_PAUSE_SECONDS = 1.0
 SWITCH_TRIES = 10
+SQLITE_ARGUMENTS = {"timeout": 60}
+POSTGRES_ARGUMENTS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+"""A server that has vanished without a word is noticed within 20 s, not after TCP's quarter of an hour."""
 RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03")
 """Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
 
@@ -47,7 +56,7 @@ def open_engine(url: str) -> Engine:
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() not in ("sqlite", "postgresql"):
             raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
-        arguments = {"timeout": 60} if address.get_backend_name() == "sqlite" else {"connect_timeout": 10}
+        arguments = SQLITE_ARGUMENTS if address.get_backend_name() == "sqlite" else POSTGRES_ARGUMENTS
         engine = create_engine(
             address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments
         )

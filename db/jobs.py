@@ -169,7 +169,7 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
     if artifact_id is None:
         artifact_id = _store(session, claim, outcome)
     _deliver(session, claim.job_id, artifact_id)
-    close_attempt(session, claim, "succeeded", memory=outcome.peak_memory_bytes)
+    _close_attempt(session, claim, "succeeded", memory=outcome.peak_memory_bytes)
     return True
 
 
@@ -229,7 +229,7 @@ def fail(session: Session, held: Held, error: str, traceback: str | None, *, ret
     )
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    close_attempt(session, held, "failed", traceback=traceback)
+    _close_attempt(session, held, "failed", traceback=traceback)
     if values["state"] == JobState.FAILED:
         skip_descendants(session, held.job_id)
         settle_run(session, held.run_id)
@@ -241,7 +241,7 @@ def put_back(session: Session, held: Held, outcome: str) -> bool:
     statement = update(Job).where(*_is(held)).values(state=JobState.READY, lease_until=None)
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    close_attempt(session, held, outcome)
+    _close_attempt(session, held, outcome)
     return True
 
 
@@ -258,7 +258,7 @@ def lose(session: Session, held: Held, worker: str) -> bool:
     )
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    close_attempt(session, held, "lost")
+    _close_attempt(session, held, "lost")
     if final:
         skip_descendants(session, held.job_id)
         settle_run(session, held.run_id)
@@ -269,7 +269,7 @@ def _is(held: Held) -> Iterable[ColumnElement[bool]]:
     return (Job.id == held.job_id, Job.state == JobState.RUNNING, Job.attempt == held.attempt)
 
 
-def close_attempt(
+def _close_attempt(
     session: Session, held: Held, outcome: str, *, traceback: str | None = None, memory: int | None = None
 ) -> None:
     """Write down how an attempt ended."""

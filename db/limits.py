@@ -5,26 +5,37 @@ on purpose is not taken for poison.
 """
 
 import os
+import sys
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
+
+LARGEST = 1_000_000
+USAGE = 2
+"""The exit code of a call at fault."""
 
 
-def _number(name: str, default: float) -> float:
+def _number(name: str, default: float, kind: type[Number]) -> Number:
     text = os.environ.get(name, "")
     try:
-        value = float(text) if text else default
+        value = kind(text or default)
     except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise SystemExit(
-            f"error: {name}='{text}': not a number between 0 and 1,000,000. Unset it for {default:g}."
+        value = kind(0)
+    if not 0 < value <= LARGEST:
+        what = "a whole number" if kind is int else "a number"
+        print(
+            f"error: {name}='{text}': not {what} up to {LARGEST:,}. Unset it for {default:g}.",
+            file=sys.stderr,
         )
+        sys.exit(USAGE)
     return value
 
 
-LEASE_SECONDS = _number("ORCHESTRATOR_LEASE_SECONDS", 30.0)
+LEASE_SECONDS = _number("ORCHESTRATOR_LEASE_SECONDS", 30.0, float)
 """A running job belongs to its attempt for this long after the last heartbeat."""
-MAX_FAILURES = int(_number("ORCHESTRATOR_MAX_FAILURES", 3))
+MAX_FAILURES = _number("ORCHESTRATOR_MAX_FAILURES", 3, int)
 """A job that raised, or outlived its deadline, this often has failed."""
-MAX_LOSSES = int(_number("ORCHESTRATOR_MAX_LOSSES", 3))
+MAX_LOSSES = _number("ORCHESTRATOR_MAX_LOSSES", 3, int)
 """A job that lost its worker this often without progress has failed."""
-BACKOFF_SECONDS = _number("ORCHESTRATOR_BACKOFF_SECONDS", 1.0)
+BACKOFF_SECONDS = _number("ORCHESTRATOR_BACKOFF_SECONDS", 1.0, float)
 """The delay before a first retry; it doubles with every failure, with jitter."""

@@ -71,7 +71,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     """
     if _repairs(session, claim.run_id, bad.job_id) >= MAX_REPAIRS:
         why = f"the file of its input, job {bad.job_id}, was bad {MAX_REPAIRS + 1} times"
-        return fail(session, claim, f"{why}; do all workers see the same artifact store?", "", retry=False)
+        return fail(session, claim, f"{why}; do all workers see the same artifact store?", None, retry=False)
     if not put_back(session, claim, SET_ASIDE):
         return False
     if bad.artifact_id is not None:

@@ -18,15 +18,12 @@ def active_runs(session: Session) -> list[int]:
     return list(session.scalars(select(Run.id).where(Run.state == RunState.ACTIVE).order_by(Run.id)))
 
 
-def has_work(session: Session, codes: Collection[str]) -> bool:
-    """Whether an active run has an unfinished job that this code computes."""
-    statement = (
-        select(Job.id)
-        .join(Run, Run.id == Job.run_id)
-        .where(Run.state == RunState.ACTIVE, Job.state.in_(OPEN), Job.code.in_(codes))
-        .limit(1)
+def working_runs(session: Session, codes: Collection[str]) -> list[int]:
+    """Active runs with an unfinished job that this code computes, oldest first."""
+    unfinished = exists().where(Job.run_id == Run.id, Job.state.in_(OPEN), Job.code.in_(codes))
+    return list(
+        session.scalars(select(Run.id).where(Run.state == RunState.ACTIVE, unfinished).order_by(Run.id))
     )
-    return session.scalar(statement) is not None
 
 
 def other_codes(session: Session, run_id: int, codes: Collection[str]) -> list[str]:
@@ -44,7 +41,8 @@ def settle_run(session: Session, run_id: int) -> None:
     """End a run whose jobs have all ended.
 
     Who sees none but running jobs left locks the run first: of the last two that finish at the same time, the
-    second then sees that the first has ended.
+    second then sees that the first has ended. On Postgres a failure that skips the last waiting jobs may still
+    miss a finish beside it; the reconciler looks again in every round.
     """
     coming = exists().where(Job.run_id == run_id, Job.state.in_(OPEN), Job.state != JobState.RUNNING)
     if session.scalar(select(coming)):

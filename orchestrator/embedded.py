@@ -23,7 +23,7 @@ import redis
 from db.dispatch import forget_rings
 from db.engine import open_engine, read, write
 from db.recovery import busy_processes, release_processes, release_worker
-from db.runs import has_work
+from db.runs import working_runs
 from orchestrator.errors import InfrastructureError
 from orchestrator.place import HOME_VARIABLE, Place, current_place, open_store, socket_path, visible_gpus
 from orchestrator.processes import (
@@ -170,7 +170,7 @@ class Supervisor:
 
     def _has_work(self) -> bool:
         """A run that was planned by other code would keep an idle cluster for ever."""
-        return read(self.engine, lambda session: has_work(session, codes()))
+        return bool(read(self.engine, partial(working_runs, codes=codes())))
 
     def _worker_names(self) -> list[str]:
         return ["cpu-worker", *(f"gpu-worker-{gpu}" for gpu in self.gpus)]
@@ -184,15 +184,17 @@ class Supervisor:
 
     def _release_dead_children(self) -> None:
         """What a killed child held runs again at once: its parent forks another one and says nothing."""
-        for name, process in self.processes.items():
-            busy = read(self.engine, partial(busy_processes, worker=self._node(name)))
+        for name in self._worker_names():
+            process, node = self.processes.get(name), self._node(name)
+            busy = read(self.engine, partial(busy_processes, worker=node))
+            if not busy or process is None:
+                continue
             dead = busy - children(process.pid)
             if not dead or process.poll() is not None:
                 continue
-            released = partial(release_processes, worker=self._node(name), processes=dead)
-            log.warning(
-                "%d jobs of %s run again: their process was killed", write(self.engine, released), name
-            )
+            released = write(self.engine, partial(release_processes, worker=node, processes=dead))
+            if released:
+                log.warning("%d jobs of %s run again: their process was killed", released, name)
 
     def _node(self, name: str) -> str:
         return f"{name}@{self.home}"

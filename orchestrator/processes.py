@@ -129,11 +129,17 @@ def valkey_binary() -> str:
 def children(pid: int) -> set[int]:
     """Living children of a process; empty where it is gone."""
     try:
-        return {
-            child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE
-        }
+        found = psutil.Process(pid).children()
     except psutil.NoSuchProcess:
         return set()
+    return {child.pid for child in found if _lives(child)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:

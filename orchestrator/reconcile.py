@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -16,7 +18,10 @@ from db.graph import recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
 from db.runs import active_runs, settle_run
+from tasks.code import codes
 from tasks.doorbell import ring, waiting_messages
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +44,22 @@ class Reconciler:
 
     def once(self) -> None:
         """One round."""
-        if self._may_expire() and (expired := write(self.engine, expire)):
+        self._forgive(self.last_round + ROUND_SECONDS)
+        began = time.time()
+
+        def take_back(session: Session) -> int:
+            self._forgive(began)
+            return 0 if self._is_lenient() else expire(session)
+
+        if expired := write(self.engine, take_back):
             log.warning("%d jobs lost their worker or outlived their deadline", expired)
-        self._ring(write(self.engine, top_up))
+        self._database(write, _settle)
+        self._ring(self._database(write, partial(top_up, codes=codes())))
         self._ring_again()
         if self.rounds % AUDIT_ROUNDS == 0:
             self._audit()
         self.rounds += 1
+        self.last_round = time.time()
 
     def forever(self) -> None:
         """Rounds until the process is told to stop; a database that is away is waited for."""
@@ -56,12 +70,23 @@ class Reconciler:
                 log.warning("waiting: %s", error)
             time.sleep(ROUND_SECONDS)
 
-    def _may_expire(self) -> bool:
+    def _forgive(self, since: float) -> None:
         """After a gap (the database was away, the machine asleep) the living have one lease's time to renew."""
-        before, self.last_round = self.last_round, time.time()
-        if self.last_round - before > ROUND_SECONDS + LEASE_SECONDS / 2:
-            self.lenient_until = self.last_round + LEASE_SECONDS
-        return self.last_round >= self.lenient_until
+        if time.time() - since > LEASE_SECONDS / 2:
+            self.lenient_until = time.time() + LEASE_SECONDS
+
+    def _is_lenient(self) -> bool:
+        return time.time() < self.lenient_until <= time.time() + LEASE_SECONDS  # a clock set back ends it
+
+    def _database(
+        self,
+        transaction: Callable[[Engine, Callable[[Session], Result]], Result],
+        function: Callable[[Session], Result],
+    ) -> Result:
+        began = time.time()
+        result = transaction(self.engine, function)
+        self._forgive(began)
+        return result
 
     def _ring(self, doorbells: list[Doorbell]) -> None:
         if doorbells:
@@ -69,20 +94,13 @@ class Reconciler:
 
     def _ring_again(self) -> None:
         for queue in QUEUES:
-            silent = read(self.engine, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
+            silent = self._database(read, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
             if silent and waiting_messages(self.app, queue) == 0:
                 again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
-                self._ring(write(self.engine, again))
+                self._ring(self._database(write, again))
 
     def _audit(self) -> None:
-        def audit(session: Session) -> int:
-            runs = active_runs(session)
-            drifted = sum(recount(session, run_id) for run_id in runs)
-            for run_id in runs:
-                settle_run(session, run_id)
-            return drifted
-
-        drifted = write(self.engine, audit)
+        drifted = self._database(write, _recount)
         if drifted:
             log.warning("%d counters had drifted and were rebuilt", drifted)
         self.remove_leftovers()
@@ -95,3 +113,12 @@ class Reconciler:
         for key, path in self.store.checkpoint_files():
             if read(self.engine, partial(has_artifact, key=key)):
                 path.unlink(missing_ok=True)
+
+
+def _settle(session: Session) -> None:
+    for run_id in active_runs(session):
+        settle_run(session, run_id)
+
+
+def _recount(session: Session) -> int:
+    return sum(recount(session, run_id) for run_id in active_runs(session))

@@ -7,7 +7,7 @@ from db.engine import read, write
 from db.jobs import Worker, fail, put_back, renew, saved_progress
 from db.models import JobState, RunState
 from db.recovery import busy_processes, expire, release_processes, release_worker
-from db.runs import cancel, has_work, other_codes, retry
+from db.runs import cancel, other_codes, retry, working_runs
 
 GRAPH = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
 
@@ -137,8 +137,8 @@ def test_a_job_of_other_code_is_left_alone(add_run, engine):
     assert run.claim("a") is None
     assert run.states == {"a": JobState.READY}
     assert read(engine, lambda session: other_codes(session, run.id, ("sweep 1",))) == ["sweep 2"]
-    assert not read(engine, lambda session: has_work(session, ("sweep 1",)))
-    assert read(engine, lambda session: has_work(session, ("sweep 1", "sweep 2")))
+    assert read(engine, lambda session: working_runs(session, ("sweep 1",))) == []
+    assert read(engine, lambda session: working_runs(session, ("sweep 1", "sweep 2"))) == [run.id]
     assert run.claim("a", Worker("worker-2", "host", 1, ("sweep 2",))) is not None
 
 
