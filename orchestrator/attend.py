@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from db.engine import reading
 from db.models import Dataset, JobState, Run, RunState
-from db.runs import active_runs
+from db.runs import working_runs
 from orchestrator.embedded import (
     clients_lock,
     is_held,
@@ -24,6 +24,7 @@ from orchestrator.output import as_rich
 from orchestrator.place import Place
 from orchestrator.progress import Standing, failures, standing, watch
 from orchestrator.results import tables
+from tasks.code import codes
 
 DETACHED = 130
 SOME_FAILED = 3
@@ -75,7 +76,7 @@ def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:
         return _detach(engine, run_id, console, "Go on")
     code = report(place, engine, run_id, ended, console)
     with reading(engine) as session:
-        others = active_runs(session)
+        others = working_runs(session, codes())
     if others:
         console.print(f"Still active, in the background: run {', '.join(map(str, others))}.")
     elif not is_held(up_lock(place.home)):

@@ -31,6 +31,10 @@ RunArgument = Annotated[
     int | None, typer.Argument(metavar="[RUN]", help="The run's number; the newest without.")
 ]
 
+ActiveRunArgument = Annotated[
+    int | None, typer.Argument(metavar="[RUN]", help="The run's number; the newest active one without.")
+]
+
 
 class Format(StrEnum):
     """How rows are printed."""
@@ -83,20 +87,22 @@ def submit(
 
 
 @cli.command()
-def resume(run: RunArgument = None) -> None:
+def resume(run: ActiveRunArgument = None) -> None:
     """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
     from orchestrator.attend import attend
     from orchestrator.control import refuse_other_code
+    from orchestrator.progress import standing
 
     place, engine = _open()
     run_id = _existing(engine, run if run is not None else _newest_active(engine))
-    refuse_other_code(engine, run_id)
+    if standing(engine, run_id).state == RunState.ACTIVE:
+        refuse_other_code(place, engine, run_id)
     raise typer.Exit(attend(place, engine, run_id, _console()))
 
 
 @cli.command()
-def cancel(run: RunArgument = None) -> None:
-    """Stop a run, the newest active one without a number; what is finished stays."""
+def cancel(run: ActiveRunArgument = None) -> None:
+    """Stop a run; what is finished stays."""
     from orchestrator.control import cancel_run
 
     _, engine = _open()
@@ -109,11 +115,12 @@ def retry(
     wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
 ) -> None:
     """Try again what failed, was cancelled or skipped in a run that has ended."""
-    from orchestrator.control import retry_run
+    from orchestrator.control import refuse_other_code, retry_run
     from orchestrator.launch import go_on
 
     place, engine = _open()
     run_id, console = _existing(engine, run), _console()
+    refuse_other_code(place, engine, run_id)
     if retry_run(engine, run_id, console):
         raise typer.Exit(go_on(place, engine, run_id, console, wait=wait))
 

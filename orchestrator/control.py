@@ -8,6 +8,7 @@ from db.engine import read, write
 from db.models import JobState, RunState
 from db.runs import cancel, other_codes, retry
 from orchestrator.errors import UsageError
+from orchestrator.place import Place
 from orchestrator.progress import standing
 from tasks.code import codes
 
@@ -17,7 +18,7 @@ def cancel_run(engine: Engine, run_id: int, console: Console) -> None:
     cancelled = write(engine, lambda session: cancel(session, run_id))
     now = standing(engine, run_id)
     if cancelled is None:
-        console.print(f"Run {run_id} is not active, it {_ended(now.state)}. Nothing is cancelled.")
+        console.print(f"Run {run_id} {_ended(now.state)}; nothing is left to cancel.")
         return
     console.print(
         f"Run {run_id} is cancelled: {cancelled} jobs of {now.total}; {now.count(JobState.SUCCEEDED)} were done "
@@ -26,30 +27,36 @@ def cancel_run(engine: Engine, run_id: int, console: Console) -> None:
 
 
 def retry_run(engine: Engine, run_id: int, console: Console) -> bool:
-    """Bring back the failed, cancelled and skipped jobs of an ended run; False where there are none."""
-    refuse_other_code(engine, run_id)
+    """Bring back the failed, cancelled and skipped jobs of an ended run; False where nothing is to run."""
     try:
         jobs = write(engine, lambda session: retry(session, run_id))
     except IntegrityError:
         raise UsageError(
             f"another run of the same spec is active, run {run_id} cannot be. See: orchestrator status"
         ) from None
+    state = standing(engine, run_id).state
     if jobs:
         console.print(f"Run {run_id}: {jobs} jobs are tried again.")
     else:
-        console.print(f"Run {run_id} {_ended(standing(engine, run_id).state)}. Nothing to try again.")
-    return jobs > 0
+        console.print(f"Run {run_id} {_ended(state)}; nothing is left to try again.")
+    return state == RunState.ACTIVE
 
 
-def refuse_other_code(engine: Engine, run_id: int) -> None:
-    """Refuse to go on with a run that was planned by other code: its results would be filed under wrong keys."""
+def refuse_other_code(place: Place, engine: Engine, run_id: int) -> None:
+    """Refuse to compute a run here that was planned by other code: results would be filed under wrong keys.
+
+    On a shared cluster its workers compute it, and leave alone what is not their code's.
+    """
+    if place.home is None:
+        return
     others = read(engine, lambda session: other_codes(session, run_id, codes()))
     if others:
         installed = {code.split()[0]: code for code in codes()}
         stage = others[0].split(" ")[0] if others[0] else ""
         raise UsageError(
             f"run {run_id} was planned by other code: '{others[0] or 'an older release'}', here is "
-            f"'{installed.get(stage, 'another')}'. Submit it again: what is unchanged is found."
+            f"'{installed.get(stage, 'another')}'. Submit it again, what is unchanged is found; "
+            f"`orchestrator cancel {run_id}` ends this one."
         )
 
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from functools import partial
 from typing import NoReturn
 
 from rich.console import Console
@@ -30,6 +31,7 @@ from orchestrator.spec import nearest
 from orchestrator.submit import find
 from orchestrator.submit import submit as store_run
 from tasks.app import create_app
+from tasks.code import codes
 from tasks.doorbell import ring
 
 PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
@@ -66,7 +68,9 @@ def go_on(place: Place, engine: Engine, run_id: int, console: Console, *, wait: 
     """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
     if place.home is not None:
         return attend(place, engine, run_id, console)
-    if not ring(create_app(place.broker_url, COMMAND_PATIENCE_SECONDS), write(engine, top_up)):
+    if not ring(
+        create_app(place.broker_url, COMMAND_PATIENCE_SECONDS), write(engine, partial(top_up, codes=codes()))
+    ):
         console.print(
             "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from db.engine import read, reading
@@ -16,6 +16,8 @@ from db.runs import progress
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
+SILENT_SECONDS = 30.0
+"""Nothing of a run is running for this long: say what its jobs wait for."""
 
 Counts = dict[str, dict[JobState, int]]
 
@@ -65,7 +67,11 @@ def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[]
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             return _follow(
-                engine, run_id, keep_alive, lambda now: live.update(table(run_id, now), refresh=True)
+                engine,
+                run_id,
+                console,
+                keep_alive,
+                lambda now: live.update(table(run_id, now), refresh=True),
             )
     last = started - PLAIN_SECONDS
 
@@ -75,19 +81,45 @@ def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[]
             last = time.monotonic()
             console.print(_line(run_id, now, last - started), soft_wrap=True)
 
-    return _follow(engine, run_id, keep_alive, print_line)
+    return _follow(engine, run_id, console, keep_alive, print_line)
 
 
 def _follow(
-    engine: Engine, run_id: int, keep_alive: Callable[[], None], show: Callable[[Standing], None]
+    engine: Engine,
+    run_id: int,
+    console: Console,
+    keep_alive: Callable[[], None],
+    show: Callable[[Standing], None],
 ) -> Standing:
+    busy = time.monotonic()
     while True:
         now = standing(engine, run_id)
         show(now)
+        if now.count(JobState.RUNNING):
+            busy = time.monotonic()
+        elif time.monotonic() - busy > SILENT_SECONDS:
+            busy = time.monotonic()
+            for line in unclaimed(engine, run_id):
+                console.print(line, markup=False, soft_wrap=True)
         if now.state != RunState.ACTIVE:
             return now
         keep_alive()
         time.sleep(POLL_SECONDS)
+
+
+def unclaimed(engine: Engine, run_id: int) -> list[str]:
+    """What queued jobs of a run wait for, one line per queue and code."""
+    statement = (
+        select(Job.queue, Job.code, func.count())
+        .where(Job.run_id == run_id, Job.state == JobState.QUEUED)
+        .group_by(Job.queue, Job.code)
+        .order_by(Job.queue, Job.code)
+    )
+    found = read(engine, lambda session: session.execute(statement).all())
+    return [
+        f"{count} jobs wait for a worker of queue '{queue}' with this code: {code}"
+        for queue, code, count in found
+    ]
 
 
 def table(run_id: int, now: Standing) -> Table:

@@ -246,15 +246,15 @@ def test_cancel_says_what_it_has_done_in_one_line(command, add):
 @pytest.mark.parametrize(
     ("state", "what"),
     [
-        (RunState.SUCCEEDED, "it has succeeded"),
-        (RunState.FAILED, "it has failed"),
-        (RunState.CANCELLED, "it was cancelled"),
+        (RunState.SUCCEEDED, "has succeeded"),
+        (RunState.FAILED, "has failed"),
+        (RunState.CANCELLED, "was cancelled"),
     ],
 )
 def test_cancel_of_a_run_that_has_ended_changes_nothing(command, add, state, what):
     run = add(state)
     before = run.states
-    assert command("cancel", run.id) == (0, f"Run 1 is not active, {what}. Nothing is cancelled.\n", "")
+    assert command("cancel", run.id) == (0, f"Run 1 {what}; nothing is left to cancel.\n", "")
     assert (run.state, run.states) == (state, before)
 
 
@@ -273,13 +273,20 @@ def test_retry_brings_an_ended_run_back_though_the_broker_is_away(command, add, 
     assert run.states["b"] in (JobState.READY, JobState.QUEUED)
 
 
-@pytest.mark.parametrize(
-    ("state", "what"), [(RunState.SUCCEEDED, "has succeeded"), (RunState.ACTIVE, "is active")]
-)
-def test_retry_of_a_run_with_nothing_to_try_says_so(command, add, state, what):
-    run = add(state)
-    assert command("retry", run.id) == (0, f"Run 1 {what}. Nothing to try again.\n", "")
-    assert run.state == state
+def test_retry_of_a_run_that_succeeded_says_so(command, add):
+    run = add(RunState.SUCCEEDED)
+    assert command("retry", run.id) == (0, "Run 1 has succeeded; nothing is left to try again.\n", "")
+    assert run.state == RunState.SUCCEEDED
+
+
+def test_retry_of_an_active_run_rings_for_it(command, add):
+    """So that a retry whose commit was not answered goes on as well."""
+    run = add(RunState.ACTIVE)
+    code, said, error = command("retry", run.id)
+    assert (code, error) == (0, "")
+    assert said.splitlines()[0] == "Run 1 is active; nothing is left to try again."
+    assert said.splitlines()[-1] == "Watch it: orchestrator resume 1, or: orchestrator status 1"
+    assert run.state == RunState.ACTIVE
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])

@@ -242,7 +242,7 @@ AMBIGUOUS = {
     "lose": (lambda session, run, held: lose(session, held, "w"), "b", ("ready", 1, 0, 1)),
     "put_back": (lambda session, run, held: put_back(session, held, "released"), "b", ("ready", 1, 0, 0)),
     "repair": (lambda session, run, held: repair(session, held, held.inputs[0]), "a", ("ready", 1, 0, 0)),
-    "top_up": (lambda session, run, held: top_up(session), "c", ("queued", 0, 0, 0)),
+    "top_up": (lambda session, run, held: top_up(session, ("sweep 1",)), "c", ("queued", 0, 0, 0)),
     "cancel": (lambda session, run, held: cancel(session, run.id), "b", ("cancelled", 1, 0, 0)),
 }
 """What is done; then a job's state, attempt, failures and losses, each once more at the most."""
@@ -469,7 +469,7 @@ def work(engine, me):
             time.sleep(0.02)
             continue
         print(write(engine, lambda session: finish(session, held, Outcome(None, ROWS, 1))), flush=True)
-        write(engine, top_up)
+        write(engine, lambda session: top_up(session, ("sweep 1",)))
 
 
 children = []

@@ -32,6 +32,7 @@ from harness.postgres import PostgresServer
 from orchestrator.processes import valkey_command, worker_command, worker_environment
 from orchestrator.reconcile import Reconciler
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
+from tasks.code import codes
 from tasks.doorbell import ring
 
 Answer = TypeVar("Answer")
@@ -217,7 +218,7 @@ class Cluster:
         """Store a run of these jobs and ring for the first of them, as ``orchestrator submit`` does."""
         run_id = submit_graph(self.engine, nodes)
         with create_app(self.variables[BROKER_VARIABLE]) as app:
-            ring(app, write(self.engine, top_up))
+            ring(app, write(self.engine, lambda session: top_up(session, codes())))
         return run_id
 
     # ---- disturbing it ----------------------------------------------------------------------------------
