@@ -93,10 +93,12 @@ def assert_invariants(cluster: Cluster, run_id: int, oracle: Numbers) -> None:
     with reading(cluster.engine) as session:
         states = select(Job.state, func.count()).where(Job.run_id == run_id).group_by(Job.state)
         ended = dict(map(tuple, session.execute(states)))
+        failed = select(Job.error, func.count()).where(Job.state == JobState.FAILED).group_by(Job.error)
+        errors = session.execute(failed).all()
         run = session.get_one(Run, run_id)
         stored = select(func.count(), func.count(Artifact.key.distinct())).select_from(Artifact)
         artifacts, keys = session.execute(stored).one()
-    assert ended.keys() == {JobState.SUCCEEDED}, ended
+    assert ended.keys() == {JobState.SUCCEEDED}, (ended, errors)
     assert run.state == RunState.SUCCEEDED
     assert artifacts == keys
     found = numbers(cluster.engine, run_id)
