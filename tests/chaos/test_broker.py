@@ -279,7 +279,9 @@ def test_messages_that_are_none_lose_nothing_and_run_nothing(proxied, valkey, sa
 
 def test_a_job_number_that_is_none_writes_nothing(engine, tmp_path, add_run):
     run = add_run({"a": []}, columns={"a": {"code": codes()[0]}})
-    workplace = Workplace(engine, ArtifactStore(str(tmp_path / "store")), Worker("w", "h", 1, codes()))
+    workplace = Workplace(
+        engine, ArtifactStore(str(tmp_path / "store")), Worker("w", "h", 1, codes()), watched=False
+    )
     app = create_app(f"redis+socket://{tmp_path}/nobody.sock")
     register(app, lambda: workplace)
     before = everything(engine)

@@ -175,7 +175,7 @@ def report_run(steps: Steps) -> Any:
 
 
 def _workplace(engine: Engine, store: ArtifactStore) -> Workplace:
-    return Workplace(engine, store, Worker("stepper", "here", os.getpid(), codes()))
+    return Workplace(engine, store, Worker("stepper", "here", os.getpid(), codes()), watched=False)
 
 
 OPERATIONS: dict[str, Callable[[Steps], Any]] = {
