@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 from harness.model import (
@@ -278,7 +277,7 @@ class Jobs(RuleBasedStateMachine):
             for number, job in self.model.jobs.items()
             if job.state == READY and job.not_before <= self.model.now
         }
-        assert {bell.job_id for bell in self.call(partial(top_up, codes=WORKERS[0].codes))} == set(due)
+        assert {bell.job_id for bell in self.call(top_up, WORKERS[0].codes)} == set(due)
         for job in due.values():
             job.state, job.rung = QUEUED, self.model.now
         self.same()

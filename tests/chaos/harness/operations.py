@@ -39,6 +39,7 @@ from orchestrator.submit import submit
 from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import waiting_messages
+from tasks.job_io import SavedProgress
 from tasks.job_task import Workplace, run_job
 
 SETTINGS = {
@@ -137,13 +138,13 @@ def train_unchecked(steps: Steps) -> Any:
 
 
 def _die_at_a_checkpoint() -> None:
-    save = CheckpointFile.save
+    save = SavedProgress.save
 
     def save_and_die(*arguments: Any) -> None:
         save(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    CheckpointFile.save = save_and_die
+    SavedProgress.save = save_and_die
 
 
 def _load_unchecked(file: CheckpointFile) -> Any:
