@@ -217,32 +217,16 @@ def fail(session: Session, held: Held, error: str, traceback: str | None, *, ret
     failures = session.scalar(select(Job.failures).where(*_is(held)))
     if failures is None:
         return False
+    values: dict[str, Any] = {"state": JobState.FAILED, "failures": failures + 1, "error": error}
     if retry and failures + 1 < MAX_FAILURES:
         delay = BACKOFF_SECONDS * 2**failures * random.uniform(0.5, 1.5)
-        values = {"state": JobState.READY, "not_before": now() + delay}
-    else:
-        values = {"state": JobState.FAILED}
-    statement = (
-        update(Job)
-        .where(*_is(held))
-        .values(lease_until=None, failures=Job.failures + 1, error=error, **values)
-    )
-    if session.execute(statement.returning(Job.id)).one_or_none() is None:
-        return False
-    _close_attempt(session, held, "failed", traceback=traceback)
-    if values["state"] == JobState.FAILED:
-        skip_descendants(session, held.job_id)
-        settle_run(session, held.run_id)
-    return True
+        values |= {"state": JobState.READY, "not_before": now() + delay}
+    return _leave(session, held, values, "failed", traceback)
 
 
 def put_back(session: Session, held: Held, outcome: str) -> bool:
     """Give a job back without charging it; its counter is rebuilt by who calls."""
-    statement = update(Job).where(*_is(held)).values(state=JobState.READY, lease_until=None)
-    if session.execute(statement.returning(Job.id)).one_or_none() is None:
-        return False
-    _close_attempt(session, held, outcome)
-    return True
+    return _leave(session, held, {"state": JobState.READY}, outcome)
 
 
 def lose(session: Session, held: Held, worker: str) -> bool:
@@ -253,13 +237,18 @@ def lose(session: Session, held: Held, worker: str) -> bool:
     final = losses + 1 >= MAX_LOSSES
     error = f"lost its worker {losses + 1} times, the last time {worker}" if final else None
     state = JobState.FAILED if final else JobState.READY
-    statement = (
-        update(Job).where(*_is(held)).values(state=state, lease_until=None, losses=losses + 1, error=error)
-    )
+    return _leave(session, held, {"state": state, "losses": losses + 1, "error": error}, "lost")
+
+
+def _leave(
+    session: Session, held: Held, values: Mapping[str, Any], outcome: str, traceback: str | None = None
+) -> bool:
+    """A running attempt ends without a result; a job that has failed takes what waits for it along."""
+    statement = update(Job).where(*_is(held)).values(lease_until=None, **values)
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False
-    _close_attempt(session, held, "lost")
-    if final:
+    _close_attempt(session, held, outcome, traceback=traceback)
+    if values["state"] == JobState.FAILED:
         skip_descendants(session, held.job_id)
         settle_run(session, held.run_id)
     return True
@@ -272,7 +261,6 @@ def _is(held: Held) -> Iterable[ColumnElement[bool]]:
 def _close_attempt(
     session: Session, held: Held, outcome: str, *, traceback: str | None = None, memory: int | None = None
 ) -> None:
-    """Write down how an attempt ended."""
     session.execute(
         update(Attempt)
         .where(Attempt.job_id == held.job_id, Attempt.attempt == held.attempt)

@@ -1,6 +1,7 @@
 """What heals a run: lost workers, bad artifacts, counters that drifted."""
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, String, cast, exists, func, select, update
 from sqlalchemy.orm import Session
@@ -22,9 +23,9 @@ def expire(session: Session) -> int:
     """
     late = [
         fail(session, held, f"ran longer than its deadline of {deadline} s", None, retry=True)
-        for held, _, deadline in _running(session, Attempt.started_at + Job.deadline_seconds < now())
+        for held, _, _, deadline in _running(session, Attempt.started_at + Job.deadline_seconds < now())
     ]
-    lost = [lose(session, held, worker) for held, worker, _ in _running(session, Job.lease_until < now())]
+    lost = [lose(session, held, worker) for held, worker, *_ in _running(session, Job.lease_until < now())]
     return sum(late) + sum(lost)
 
 
@@ -32,35 +33,38 @@ def release_worker(session: Session, worker: str, *, charged: bool) -> int:
     """Take back what a worker held that is surely dead; charged unless its supervisor has ended it."""
     return sum(
         lose(session, held, name) if charged else put_back(session, held, "released")
-        for held, name, _ in _running(session, Attempt.worker == worker)
+        for held, name, *_ in _running(session, Attempt.worker == worker)
     )
 
 
 def busy_processes(session: Session, worker: str) -> set[int]:
     """The processes of a worker that hold a job."""
-    statement = (
-        select(Attempt.process)
-        .join(Job, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
-        .where(Job.state == JobState.RUNNING, Attempt.worker == worker)
-    )
-    return set(session.scalars(statement))
+    return {running.process for running in _running(session, Attempt.worker == worker)}
 
 
 def release_processes(session: Session, worker: str, processes: Collection[int]) -> int:
     """Take back what these processes of a worker held, which are surely dead."""
     theirs = (Attempt.worker == worker) & Attempt.process.in_(processes)
-    return sum(lose(session, held, name) for held, name, _ in _running(session, theirs))
+    return sum(lose(session, held, name) for held, name, *_ in _running(session, theirs))
 
 
-def _running(session: Session, condition: ColumnElement[bool]) -> list[tuple[Held, str, int]]:
-    """Attempts that run, their workers and their jobs' deadlines in seconds."""
+class _Running(NamedTuple):
+    """An attempt that runs, where it does, and its job's deadline."""
+
+    held: Held
+    worker: str
+    process: int
+    deadline_seconds: int
+
+
+def _running(session: Session, condition: ColumnElement[bool]) -> list[_Running]:
     statement = (
-        select(Job.id, Job.run_id, Job.attempt, Attempt.worker, Job.deadline_seconds)
+        select(Job.id, Job.run_id, Job.attempt, Attempt.worker, Attempt.process, Job.deadline_seconds)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
         .where(Job.state == JobState.RUNNING, condition)
         .order_by(Job.id)
     )
-    return [(Held(*row[:3]), row.worker, row.deadline_seconds) for row in session.execute(statement).all()]
+    return [_Running(Held(*row[:3]), *row[3:]) for row in session.execute(statement).all()]
 
 
 def repair(session: Session, claim: Claim, bad: JobInput) -> bool:

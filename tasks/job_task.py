@@ -1,6 +1,5 @@
 """One delivery of a doorbell: claim the job, compute it with no transaction open, finish, ring for the next."""
 
-import functools
 import importlib
 import logging
 import resource
@@ -8,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 
 from billiard.common import terminate_handler_fired
@@ -119,7 +118,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-@functools.cache
+@cache
 def _adapter(stage: str) -> TypeAdapter[StageParams]:
     """Built once per process: it takes longer than most of what it validates."""
     return TypeAdapter(STAGES[stage])
