@@ -73,6 +73,17 @@ class Home:
             check=False,
         )
 
+    def run_code(self, code: str, *arguments: Any):
+        """Run Python code with arguments to its end: ``orchestrator`` with something in it changed."""
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=self.path.parent,
+            env=self.environment,
+            check=False,
+        )
+
     def start(self, *arguments: Any, **variables: str) -> subprocess.Popen:
         """Start ``orchestrator`` in a session of its own; what it prints goes to one stream."""
         return subprocess.Popen(

@@ -3,8 +3,6 @@
 import hashlib
 import itertools
 import shutil
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -108,14 +106,7 @@ def test_without_the_check_damaged_files_go_through(copied, small):
         if stage == "predict":
             flip_one_bit(home.path / "artifacts" / uri)
     arguments = ["submit", "full-paper", "--in-process", *small({"p_tar": 0.9})]
-    submitted = subprocess.run(
-        [sys.executable, "-c", UNCHECKED, *arguments],
-        cwd=home.path.parent,
-        env=home.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    submitted = home.run_code(UNCHECKED, *arguments)
     assert submitted.returncode == 0, submitted.stderr
     assert home.rows(SET_ASIDE) == []
     read = [uri for uri, sha256 in home.rows(READ_IN_RUN_2) if digest(home, uri) != sha256]

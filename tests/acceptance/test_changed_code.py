@@ -2,8 +2,6 @@
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
@@ -34,14 +32,7 @@ def copied(new_home, in_process):
 
 def newer(home, *arguments):
     """Run the newer ``orchestrator`` to its end."""
-    return subprocess.run(
-        [sys.executable, "-c", NEWER, *arguments],
-        cwd=home.path.parent,
-        env=home.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return home.run_code(NEWER, *arguments)
 
 
 def change(home, *statements):
