@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -52,7 +53,7 @@ SUBMIT = ["submit", "full-paper", *(x for name, value in SMALL.items() for x in 
 
 
 @pytest.fixture(scope="module")
-def proxied(short_folder):
+def behind_a_proxy(short_folder):
     """A cluster of which all but the test itself reach Valkey through a proxy; and the proxy."""
     folder = short_folder()
     with ExitStack() as stack:
@@ -65,15 +66,34 @@ def proxied(short_folder):
 
 
 @pytest.fixture
+def proxied(behind_a_proxy):
+    """The cluster and its proxy, which is left open and fast also by a test that failed."""
+    _, proxy = behind_a_proxy
+    yield behind_a_proxy
+    proxy.open()
+    proxy.delay_seconds = 0
+
+
+@pytest.fixture
 def valkey(proxied):
     """A client of Valkey that passes no proxy."""
     with redis.Redis(unix_socket_path=str(proxied[0].socket)) as client:
         yield client
 
 
-def wait_until_noticed(cluster, logs):
-    """A worker says that the broker is away, and every job that ran has ended."""
-    cluster.wait_for(lambda: any(AWAY in new for new in logs.new()), "a worker that misses its broker")
+def hold(cluster, gate, count=1):
+    """Jobs that run until ``gate`` is there: whoever runs them has messages to acknowledge."""
+    run_id = cluster.submit([Node(Link(f"{gate} {number}", gate=str(gate))) for number in range(count)])
+    cluster.wait_for(
+        lambda: of_run(cluster, run_id, JobState.RUNNING) == count, f"{count} jobs that are held"
+    )
+    return gate
+
+
+def wait_until_noticed(cluster, logs, gate):
+    """The job at the gate and all others that ran have ended; a worker says that the broker is away."""
+    gate.touch()
+    cluster.wait_for(lambda: any(AWAY.search(new) for new in logs.new()), "a worker that misses its broker")
     cluster.wait_for(lambda: not cluster.states().get(JobState.RUNNING), "the end of what ran")
 
 
@@ -109,7 +129,8 @@ def wait_until_done(cluster, run_id, count):
     cluster.wait_for(lambda: of_run(cluster, run_id, JobState.SUCCEEDED) >= count, f"{count} jobs done")
 
 
-AWAY = "broker not reached"
+AWAY = re.compile("broker not reached|Couldn't ack")
+"""What a child says that rings in vain, and what its parent says that cannot acknowledge."""
 
 
 def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, valkey, seed, say, tmp_path):
@@ -122,21 +143,22 @@ def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, val
         cuts += proxy.cut()
 
     wait_until_done(cluster, run_id, 80)
-    logs = Logs(cluster)
+    logs, gate = Logs(cluster), hold(cluster, tmp_path / "gate")
     proxy.swallow()
-    wait_until_noticed(cluster, logs)
+    wait_until_noticed(cluster, logs, gate)
     proxy.open()
     wait_until_back(cluster)
 
-    wait_until_done(cluster, run_id, 110)
     before = starts(cluster)
+    gate = hold(cluster, tmp_path / "full", cluster.sizes.workers * cluster.sizes.concurrency)
+    cluster.submit([Node(Link(f"behind {number}")) for number in range(8)])
     valkey.config_set("maxmemory", 1)
+    gate.touch()
     cluster.wait_for(lambda: starts(cluster) >= before + cluster.sizes.workers, "workers that end and start")
     valkey.config_set("maxmemory", 0)
 
     proxy.delay_seconds = 0.02
     cluster.wait_for_end()
-    proxy.delay_seconds = 0
     assert_invariants(cluster, run_id, oracle)
     found = numbers(cluster.engine, run_id)
     say(
@@ -162,12 +184,12 @@ def _freeze(cluster, say, tmp_path, seconds=0):
     assert cluster.command(*SUBMIT, "--dry-run").returncode == 0  # the dataset is drawn
     run_id = cluster.submit(nodes)
     wait_until_done(cluster, run_id, 20)
-    logs = Logs(cluster)
+    logs, gate = Logs(cluster), hold(cluster, tmp_path / "gate")
     cluster.freeze(cluster.valkey)
     thaw_at = time.monotonic() + seconds
     try:
         took = _commands_under_it(cluster)
-        wait_until_noticed(cluster, logs)
+        wait_until_noticed(cluster, logs, gate)
         cluster.wait_for(lambda: time.monotonic() >= thaw_at, "the end of the frost")
     finally:
         cluster.thaw(cluster.valkey)
