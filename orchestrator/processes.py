@@ -175,7 +175,7 @@ def end_leftovers(leaders: Sequence[Leader]) -> None:
 
 
 def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Ask every process to end, then kill the group of each that does not."""
+    """Ask every process to end, kill what is left of each one's group, and return when all are gone."""
     for process in processes.values():
         if process.poll() is None:
             process.terminate()
@@ -186,3 +186,17 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    while any(map(_has_members, processes.values())) and time.monotonic() < deadline + STOP_SECONDS:
+        time.sleep(0.02)
+
+
+def _has_members(leader: subprocess.Popen[bytes]) -> bool:
+    """Whether anybody of its group lives; one that was killed goes on dying while its memory is freed."""
+    return any(_group(process) == leader.pid and _lives(process) for process in psutil.process_iter())
+
+
+def _group(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None

@@ -1,13 +1,14 @@
-"""The living children of a process, while some of them end."""
+"""The living children of a process, while some of them end; and the end of whole groups."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import psutil
 
 from orchestrator import processes
-from orchestrator.processes import children
+from orchestrator.processes import children, stop
 
 PARENT = """
 import subprocess, sys
@@ -43,3 +44,27 @@ def test_a_child_that_ends_while_they_are_counted_hides_no_other(monkeypatch):
     for pid in pids[1:]:
         os.kill(pid, 9)
     assert children(parent.pid) == set()
+
+
+LEADER = """
+import subprocess, sys
+member = "held = bytes(b'x' * 300_000_000); print('held', flush=True); input()"
+command, pipes = [sys.executable, "-c", member], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+members = [subprocess.Popen(command, **pipes) for _ in range(2)]
+for member in members:
+    member.stdout.readline()
+print(*[member.pid for member in members], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_stopped_group_is_gone_to_its_last_member():
+    """A killed process frees its memory first, and so lives on for a moment after its leader."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    leader = subprocess.Popen([sys.executable, "-c", LEADER], **pipes, start_new_session=True)
+    members = [psutil.Process(int(pid)) for pid in leader.stdout.readline().split()]
+    stop({"leader": leader})
+    states = [member.status() if member.is_running() else "gone" for member in members]
+    assert set(states) <= {"gone", psutil.STATUS_ZOMBIE}
+    assert leader.returncode == -signal.SIGTERM
+    leader.communicate()
