@@ -138,7 +138,7 @@ class Jobs(RuleBasedStateMachine):
             return None
         assert held.attempt == expected
         assert not waits or overtaken, "it runs before its parents have succeeded"
-        job.overtaken, job.worker = False, worker.name
+        job.overtaken, job.worker = bool(waits), worker.name
         inputs = [(self.model.jobs[source.job_id], source.artifact_id) for source in held.inputs]
         assert inputs == [(parent, parent.artifact) for parent in self.model.parents(job, read=True)]
         self.held.append((held, job, inputs))

@@ -38,7 +38,7 @@ class Expected:
     rung: float = 0.0
     worker: str = ""
     overtaken: bool = False
-    """A parent was opened again while it ran: should it come back, it may start before that one is done."""
+    """A parent was opened again while it ran: as long as it keeps coming back, it may start before that one is done."""
 
 
 class Model:
