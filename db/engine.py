@@ -80,8 +80,11 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session in one read transaction: on SQLite it takes no write lock."""
-    with Session(engine.execution_options(reads_only=True), **_SESSION) as session:
+    """A session in one read transaction: it sees one moment, and on SQLite takes no write lock."""
+    options: dict[str, Any] = {"reads_only": True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    with Session(engine.execution_options(**options), **_SESSION) as session:
         yield session
 
 

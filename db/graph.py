@@ -1,6 +1,8 @@
 """What one job's end means for the others of its graph: counters of what is waited for, and skipping."""
 
-from sqlalchemy import case, func, or_, select, update
+from typing import Any
+
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from db.models import OPEN, Job, JobDependency, JobState
@@ -43,40 +45,52 @@ def skip_descendants(session: Session, job_id: int) -> None:
     )
 
 
+COUNTED = (*OPEN, JobState.SKIPPED)
+"""States in which ``waiting_for`` says how many parents have not succeeded."""
+
+
 def recount(session: Session, run_id: int) -> int:
     """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many had drifted."""
-    counted = (*OPEN, JobState.SKIPPED)
-    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(counted)).order_by(Job.id)
+    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(COUNTED)).order_by(Job.id)
     session.execute(locked.with_for_update()).all()
-    parent = aliased(Job)
-    unfinished = (
-        select(func.count())
-        .select_from(JobDependency)
-        .join(parent, parent.id == JobDependency.parent_id)
-        .where(JobDependency.child_id == Job.id, parent.state != JobState.SUCCEEDED)
-        .scalar_subquery()
-    )
-    state = case(
-        ((Job.state == JobState.WAITING) & (unfinished == 0), JobState.READY.value),
-        (Job.state.in_((JobState.READY, JobState.QUEUED)) & (unfinished > 0), JobState.WAITING.value),
-        else_=Job.state,
-    )
-    drifted = or_(Job.waiting_for != unfinished, (Job.state == JobState.WAITING) & (unfinished == 0))
-    statement = (
-        update(Job)
-        .where(
-            Job.run_id == run_id,
-            Job.state.in_(counted),
-            Job.state != JobState.RUNNING,
-            drifted,
-        )
-        .values(waiting_for=unfinished, state=state)
-        .returning(Job.id)
-    )
-    drifted_jobs = len(session.execute(statement).all())
+    found = drifted(session, run_id)
+    if found:
+        session.execute(update(Job), found)
     # A job that was running when an input failed for good has come back to wait for it.
     for failed in session.scalars(
         select(Job.id).where(Job.run_id == run_id, Job.state == JobState.FAILED)
     ).all():
         skip_descendants(session, failed)
-    return drifted_jobs
+    return len(found)
+
+
+def drifted(session: Session, run_id: int) -> list[dict[str, Any]]:
+    """The jobs whose counter is wrong, each with ``waiting_for`` and ``state`` as they should be.
+
+    Counted here, not by the database: for each job anew it would, without statistics of a new table, look
+    through all the others.
+    """
+    parent = aliased(Job)
+    edges = (
+        select(JobDependency.child_id, func.count())
+        .join(parent, parent.id == JobDependency.parent_id)
+        .where(parent.run_id == run_id, parent.state != JobState.SUCCEEDED)
+        .group_by(JobDependency.child_id)
+    )
+    unfinished = dict(session.execute(edges).all())
+    jobs = select(Job.id, Job.state, Job.waiting_for).where(Job.run_id == run_id, Job.state.in_(COUNTED))
+    return [
+        {"id": job_id, "waiting_for": count, "state": _counted(state, count)}
+        for job_id, state, counter in session.execute(jobs.order_by(Job.id))
+        if state != JobState.RUNNING
+        and (counter != (count := unfinished.get(job_id, 0)) or _counted(state, count) != state)
+    ]
+
+
+def _counted(state: JobState, unfinished: int) -> JobState:
+    """The state of a job that waits for so many."""
+    if state == JobState.SKIPPED:
+        return state
+    if unfinished:
+        return JobState.WAITING
+    return JobState.READY if state == JobState.WAITING else state

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from db.artifacts import ArtifactStore
 from db.dispatch import QUEUES, Doorbell, has_silent, ring_again, top_up
 from db.engine import Unreachable, read, write
-from db.graph import recount
+from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
 from db.runs import active_runs, settle_run
@@ -100,9 +100,8 @@ class Reconciler:
                 self._ring(self._database(write, again))
 
     def _audit(self) -> None:
-        drifted = self._database(write, _recount)
-        if drifted:
-            log.warning("%d counters had drifted and were rebuilt", drifted)
+        if self._database(read, _has_drifted):  # looking locks nothing
+            log.warning("%d counters had drifted and were rebuilt", self._database(write, _recount))
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
@@ -118,6 +117,10 @@ class Reconciler:
 def _settle(session: Session) -> None:
     for run_id in active_runs(session):
         settle_run(session, run_id)
+
+
+def _has_drifted(session: Session) -> bool:
+    return any(drifted(session, run_id) for run_id in active_runs(session))
 
 
 def _recount(session: Session) -> int:

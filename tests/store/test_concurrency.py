@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from db.dispatch import top_up
 from db.engine import reading, write, writing
 from db.jobs import Outcome, finish
-from db.models import JobState, RunState
+from db.models import Job, JobState, RunState
 
 DONE = Outcome(None, {}, 0)
 
@@ -101,6 +101,15 @@ def test_one_of_eight_claims_at_once_gets_the_job(add_run, engine):
     claims = in_threads(8, lambda _: run.claim("a"))
     assert sum(held is not None for held in claims) == 1
     assert run.job("a").attempt == 1
+
+
+def test_a_read_sees_one_moment_of_the_database(add_run, engine):
+    run = add_run({"a": [], "b": ["a"]})
+    states = select(Job.state).order_by(Job.id)
+    with reading(engine) as session:
+        before = session.scalars(states).all()
+        run.do("a")
+        assert session.scalars(states).all() == before == ["ready", "waiting"]
 
 
 def test_queues_topped_up_at_the_same_time_ring_for_each_job_once(add_run, engine):

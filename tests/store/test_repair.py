@@ -1,13 +1,13 @@
 """Healing a run: bad artifacts are made again, and counters that drifted are rebuilt from the graph."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from db.artifacts import StoredFile
-from db.engine import reading, write
-from db.graph import recount
+from db.engine import read, reading, write, writing
+from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
-from db.models import Artifact, JobState, RunState
+from db.models import Artifact, Job, JobState, RunState
 from db.recovery import MAX_REPAIRS, expire, is_dead, repair
 from db.results import Temperature
 from db.runs import active_runs, progress
@@ -191,7 +191,7 @@ def test_what_has_its_inputs_goes_on_when_an_input_of_theirs_cannot_be_made_agai
 
 
 @pytest.fixture
-def drifted(add_run):
+def drifted_run(add_run):
     """Of a's children one never heard, one counts a twice, one was released too early."""
     run = add_run({"a": [], "b": [], "late": ["a"], "deaf": ["a", "b"], "early": ["b"], "well": ["b"]})
     run.do("a")
@@ -201,10 +201,10 @@ def drifted(add_run):
     return run
 
 
-def test_recount_rebuilds_counters_that_drifted(drifted, engine):
-    assert write(engine, lambda session: recount(session, drifted.id)) == 3
-    assert drifted.all("waiting_for") == {"a": 0, "b": 0, "late": 0, "deaf": 1, "early": 1, "well": 1}
-    assert drifted.states == {
+def test_recount_rebuilds_counters_that_drifted(drifted_run, engine):
+    assert write(engine, lambda session: recount(session, drifted_run.id)) == 3
+    assert drifted_run.all("waiting_for") == {"a": 0, "b": 0, "late": 0, "deaf": 1, "early": 1, "well": 1}
+    assert drifted_run.states == {
         "a": JobState.SUCCEEDED,
         "b": JobState.READY,
         "late": JobState.READY,
@@ -212,14 +212,22 @@ def test_recount_rebuilds_counters_that_drifted(drifted, engine):
         "early": JobState.WAITING,
         "well": JobState.WAITING,
     }
-    assert write(engine, lambda session: recount(session, drifted.id)) == 0
+    assert write(engine, lambda session: recount(session, drifted_run.id)) == 0
 
 
-def test_recount_leaves_other_runs_alone(drifted, add_run, engine):
+def test_recount_leaves_other_runs_alone(drifted_run, add_run, engine):
     other = add_run({"x": [], "y": ["x"]})
     other.set("y", waiting_for=5)
-    write(engine, lambda session: recount(session, drifted.id))
+    write(engine, lambda session: recount(session, drifted_run.id))
     assert other.job("y").waiting_for == 5
+
+
+def test_looking_for_drift_waits_for_nobody(drifted_run, engine):
+    """Else an audit of a large run would stop all of its workers, and one of them every audit."""
+    with writing(engine) as session:
+        session.execute(update(Job).values(error="under way"))
+        found = read(engine, lambda session: drifted(session, drifted_run.id))
+    assert {job["id"] for job in found} == {drifted_run.job(name).id for name in ("late", "deaf", "early")}
 
 
 def test_recount_finds_nothing_wrong_with_an_untouched_run(add_run, engine):
