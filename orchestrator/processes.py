@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,15 +28,6 @@ class Leader:
     name: str
     pid: int
     started: float
-
-    @property
-    def alive(self) -> bool:
-        """Whether this very process still runs."""
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
 
     @property
     def pid_is_anothers(self) -> bool:
@@ -165,13 +156,11 @@ def recorded(path: Path) -> list[Leader]:
 
 def end_leftovers(leaders: Sequence[Leader]) -> None:
     """Kill what a killed supervisor left behind: recorded groups, and orphans of a leader that is gone."""
-    for leader in leaders:
-        if not leader.pid_is_anothers:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(leader.pid, signal.SIGKILL)
-    deadline = time.monotonic() + STOP_SECONDS
-    while any(leader.alive for leader in leaders) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    groups = {leader.pid for leader in leaders if not leader.pid_is_anothers}
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+    _wait_for_the_killed(groups)
 
 
 def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
@@ -186,13 +175,16 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    while any(map(_has_members, processes.values())) and time.monotonic() < deadline + STOP_SECONDS:
+    _wait_for_the_killed({process.pid for process in processes.values()})
+
+
+def _wait_for_the_killed(groups: Collection[int]) -> None:
+    """Until nobody of these process groups lives: one that was killed goes on dying while its memory is freed."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        if not any(_group(process) in groups and _lives(process) for process in psutil.process_iter()):
+            return
         time.sleep(0.02)
-
-
-def _has_members(leader: subprocess.Popen[bytes]) -> bool:
-    """Whether anybody of its group lives; one that was killed goes on dying while its memory is freed."""
-    return any(_group(process) == leader.pid and _lives(process) for process in psutil.process_iter())
 
 
 def _group(process: psutil.Process) -> int | None:

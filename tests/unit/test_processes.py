@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from orchestrator import processes
-from orchestrator.processes import children, stop
+from orchestrator.processes import Leader, children, end_leftovers, stop
 
 PARENT = """
 import subprocess, sys
@@ -48,7 +49,7 @@ def test_a_child_that_ends_while_they_are_counted_hides_no_other(monkeypatch):
 
 LEADER = """
 import subprocess, sys
-member = "held = bytes(b'x' * 300_000_000); print('held', flush=True); input()"
+member = "held = bytes(b'x' * 900_000_000); print('held', flush=True); input()"
 command, pipes = [sys.executable, "-c", member], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 members = [subprocess.Popen(command, **pipes) for _ in range(2)]
 for member in members:
@@ -58,13 +59,28 @@ sys.stdin.read()
 """
 
 
-def test_a_stopped_group_is_gone_to_its_last_member():
-    """A killed process frees its memory first, and so lives on for a moment after its leader."""
+@pytest.fixture
+def group():
+    """A leader of a group of its own, and two members that hold memory, which a killed process frees first."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     leader = subprocess.Popen([sys.executable, "-c", LEADER], **pipes, start_new_session=True)
-    members = [psutil.Process(int(pid)) for pid in leader.stdout.readline().split()]
-    stop({"leader": leader})
-    states = [member.status() if member.is_running() else "gone" for member in members]
-    assert set(states) <= {"gone", psutil.STATUS_ZOMBIE}
-    assert leader.returncode == -signal.SIGTERM
+    yield leader, [psutil.Process(int(pid)) for pid in leader.stdout.readline().split()]
     leader.communicate()
+
+
+def states(members):
+    return {member.status() if member.is_running() else "gone" for member in members}
+
+
+def test_a_stopped_group_is_gone_to_its_last_member(group):
+    leader, members = group
+    stop({"leader": leader})
+    assert states(members) <= {"gone", psutil.STATUS_ZOMBIE}
+    assert leader.returncode == -signal.SIGTERM
+
+
+def test_what_a_killed_supervisor_left_is_gone_to_its_last_member(group):
+    leader, members = group
+    end_leftovers([Leader("leader", leader.pid, psutil.Process(leader.pid).create_time())])
+    assert states(members) <= {"gone", psutil.STATUS_ZOMBIE}
+    assert leader.wait() == -signal.SIGKILL
