@@ -100,8 +100,9 @@ class Reconciler:
                 self._ring(self._database(write, again))
 
     def _audit(self) -> None:
-        if self._database(read, _has_drifted):  # looking locks nothing
-            log.warning("%d counters had drifted and were rebuilt", self._database(write, _recount))
+        # Looking locks nothing; another reconciler may have rebuilt them meanwhile.
+        if self._database(read, _has_drifted) and (rebuilt := self._database(write, _recount)):
+            log.warning("%d counters had drifted and were rebuilt", rebuilt)
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
