@@ -63,24 +63,20 @@ class Home:
 
     def command(self, *arguments: Any, seconds: float = 400, **variables: str):
         """Run ``orchestrator`` to its end, away from any checkout."""
-        return subprocess.run(
-            [PROGRAM, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=self.path.parent,
-            env=self.environment | variables,
-            timeout=seconds,
-            check=False,
-        )
+        return self._run([PROGRAM, *arguments], self.environment | variables, seconds)
 
     def run_code(self, code: str, *arguments: Any):
         """Run Python code with arguments to its end: ``orchestrator`` with something in it changed."""
+        return self._run([sys.executable, "-c", code, *arguments], self.environment)
+
+    def _run(self, command: list[Any], environment: dict[str, str], seconds: float | None = None):
         return subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
+            [str(part) for part in command],
             capture_output=True,
             text=True,
             cwd=self.path.parent,
-            env=self.environment,
+            env=environment,
+            timeout=seconds,
             check=False,
         )
 
