@@ -1,4 +1,4 @@
-"""What a worker process is: its workplace, and the guard that keeps torch and cv2 out of the parent."""
+"""What a worker process is: its workplace, its acknowledgements, and what its parent must not have loaded."""
 
 import functools
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from celery.signals import worker_init
+from kombu.transport.redis import Channel
 
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
@@ -15,6 +16,7 @@ from db.jobs import Worker
 from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE, packages
 from tasks.code import codes
 from tasks.job_task import Workplace
+from workers.acknowledge import QoS
 
 
 @functools.cache
@@ -41,3 +43,9 @@ def refuse_unsafe_start(**_: Any) -> None:
             f"worker: imports {packages()}, its supervisor {expected}. "
             "Start both from the same installation, away from a checkout."
         )
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def acknowledge_in_vain(**_: Any) -> None:
+    """Keep no process of the pool waiting for a broker that did not hear an acknowledgement."""
+    Channel.QoS = QoS

@@ -10,12 +10,14 @@ import signal
 import sqlite3
 import subprocess
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 
 import psutil
 import pytest
 import redis
 from harness.cluster import PROGRAM, Cluster, Sizes
+from harness.controls import OFF_VARIABLE
 from harness.graph import Node, layered
 from harness.link import Link
 from harness.oracle import assert_invariants, numbers, undisturbed
@@ -52,17 +54,21 @@ SMALL = {
 SUBMIT = ["submit", "full-paper", *(x for name, value in SMALL.items() for x in ("--set", f"{name}={value}"))]
 
 
+@contextmanager
+def proxied_cluster(folder, sizes):
+    """A cluster of which all but the test itself reach Valkey through a proxy; and the proxy."""
+    through = folder / "proxy.sock"
+    broker = {BROKER_VARIABLE: f"redis+socket://{through}"}
+    cluster = Cluster(folder / "c", None, replace(sizes, environment={**sizes.environment, **broker}))
+    cluster.folder.mkdir()
+    with Proxy(through, cluster.socket) as proxy, cluster:
+        yield cluster, proxy
+
+
 @pytest.fixture(scope="module")
 def behind_a_proxy(short_folder):
-    """A cluster of which all but the test itself reach Valkey through a proxy; and the proxy."""
-    folder = short_folder()
-    with ExitStack() as stack:
-        through = folder / "proxy.sock"
-        sizes = Sizes(environment={BROKER_VARIABLE: f"redis+socket://{through}"})
-        cluster = Cluster(folder / "c", None, sizes)
-        cluster.folder.mkdir()
-        proxy = stack.enter_context(Proxy(through, cluster.socket))
-        yield stack.enter_context(cluster), proxy
+    with proxied_cluster(short_folder(), Sizes()) as both:
+        yield both
 
 
 @pytest.fixture
@@ -167,6 +173,39 @@ def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, val
         f"duplicated {found.duplicated(oracle)} connections-cut {cuts} "
         f"worker-restarts {starts(cluster) - began} seed={seed}"
     )
+
+
+def let_acknowledgements_fail(cluster, proxy, gate):
+    """Every worker runs jobs that it cannot acknowledge, over a connection that then goes on as before."""
+    hold(cluster, gate, cluster.sizes.workers * cluster.sizes.concurrency)
+    logs = Logs(cluster)
+    proxy.swallow()
+    gate.touch()
+    cluster.wait_for(lambda: all("Couldn't ack" in new for new in logs.new()), "acknowledgements in vain")
+    proxy.open()
+    wait_until_back(cluster)
+
+
+def test_workers_that_could_not_acknowledge_take_as_many_jobs_as_before(proxied, tmp_path):
+    cluster, proxy = proxied
+    let_acknowledgements_fail(cluster, proxy, tmp_path / "gate")
+    hold(cluster, tmp_path / "again", cluster.sizes.workers * cluster.sizes.concurrency).touch()
+    cluster.wait_for_end()
+
+
+def test_a_worker_that_does_not_let_go_of_what_it_could_not_acknowledge_is_given_nothing(
+    short_folder, tmp_path
+):
+    """A control: it answers, has nothing to do, and leaves a message where it is."""
+    sizes = Sizes(workers=1, concurrency=1, reconcilers=0, environment={OFF_VARIABLE: "letting-go"})
+    with proxied_cluster(short_folder(), sizes) as (cluster, proxy):
+        let_acknowledgements_fail(cluster, proxy, tmp_path / "gate")
+        cluster.submit([Node(Link("left where it is"))])
+        with create_app(f"redis+socket://{cluster.socket}") as app:
+            inspect = app.control.inspect(timeout=1.0)
+            for _ in range(10):  # each answer is a turn of the loop that also takes jobs
+                assert list(cluster.wait_for(inspect.active, "an answer").values()) == [[]]
+        assert cluster.messages() == 1
 
 
 def test_no_command_waits_for_a_broker_that_is_frozen(proxied, say, tmp_path):

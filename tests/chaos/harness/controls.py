@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
+from kombu.transport import redis
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,7 @@ import tasks.job_task
 from db.jobs import Claim, Held, Worker, wanted_code
 from db.models import Job
 from harness.link import Link
+from workers.acknowledge import QoS
 
 OFF_VARIABLE = "CHAOS_OFF"
 VERSION_VARIABLE = "CHAOS_LINK_VERSION"
@@ -26,7 +28,13 @@ def install() -> None:
     """Switch off what this process is told to; called in a worker's parent, before it forks."""
     Link.version = int(os.environ.get(VERSION_VARIABLE, Link.version))
     for name in filter(None, os.environ.get(OFF_VARIABLE, "").split(",")):
-        {"fence": fence_off, "code": code_off, "watchdog": watchdog_off}[name]()
+        switches = {
+            "fence": fence_off,
+            "code": code_off,
+            "watchdog": watchdog_off,
+            "letting-go": letting_go_off,
+        }
+        switches[name]()
 
 
 def fence_off() -> None:
@@ -52,3 +60,8 @@ def code_off() -> None:
 def watchdog_off() -> None:
     """A process that was stopped for many leases goes on."""
     tasks.heartbeat.HANG_SECONDS = 24 * 3600.0
+
+
+def letting_go_off() -> None:
+    """A message that could not be acknowledged stays with its worker."""
+    QoS.ack = redis.QoS.ack
