@@ -52,7 +52,7 @@ def options(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = Fals
 
 @cli.command()
 def submit(
-    plan: Annotated[str, typer.Argument(help="What to run: full-paper.")],
+    plan: Annotated[str, typer.Argument(help="full-paper, or a step of it: see the README.")],
     dataset: Annotated[
         Path | None, typer.Option(help="A folder of photographs in ImageFolder layout.")
     ] = None,

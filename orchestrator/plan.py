@@ -31,6 +31,18 @@ from tasks.params import (
 
 TEST, TRAIN, VALIDATION = "test", "train", "validation"
 
+TARGETS = {
+    "distorted-dataset": ("distort",),
+    "spectra": ("spectra",),
+    "distortion-classifier": ("train-classifier", "classify"),
+    "experts": ("train-expert",),
+    "accuracy": ("sweep",),
+    "offloading": ("sweep",),
+    "latency": ("latency",),
+    "full-paper": ("latency",),
+}
+"""Every step of the paper's README is a plan: full-paper's graph, cut short after these stages."""
+
 
 @dataclass(frozen=True)
 class DatasetShape:
@@ -58,6 +70,8 @@ class Plan:
 
     releases: Mapping[str, str]
     jobs: list[PlannedJob] = field(default_factory=list)
+    targets: tuple[str, ...] = ()
+    """Stages that the plan is for: wanted even where they write no rows."""
 
     def add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
         """Append a job and return its position."""
@@ -69,7 +83,27 @@ class Plan:
 
 def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan:
     """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release."""
-    return _Expansion(spec, dataset, Plan(releases)).expand()
+    return _cut(_Expansion(spec, dataset, Plan(releases)).expand(), TARGETS[spec.plan])
+
+
+def _cut(whole: Plan, targets: tuple[str, ...]) -> Plan:
+    """The jobs of some stages with all that they depend on, in the same order."""
+    kept = {position for position, job in enumerate(whole.jobs) if job.params.stage in targets}
+    for position in reversed(range(len(whole.jobs))):
+        if position in kept:
+            kept.update((*whole.jobs[position].reads, *whole.jobs[position].after))
+    places = {old: new for new, old in enumerate(sorted(kept))}
+
+    def moved(positions: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(places[position] for position in positions)
+
+    jobs = [
+        dataclasses.replace(
+            whole.jobs[old], reads=moved(whole.jobs[old].reads), after=moved(whole.jobs[old].after)
+        )
+        for old in places
+    ]
+    return Plan(whole.releases, jobs, targets)
 
 
 def conditions(spec: Spec) -> list[tuple[str, int]]:

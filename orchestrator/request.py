@@ -13,8 +13,8 @@ from early_exit.weights import check_weights, imagenet_weights, parse_weights, r
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
 from orchestrator.errors import UsageError
 from orchestrator.place import gpu_names
-from orchestrator.plan import Plan, plan
-from orchestrator.spec import PLANS, Spec, nearest, resolve
+from orchestrator.plan import TARGETS, Plan, plan
+from orchestrator.spec import Spec, nearest, resolve
 from tasks.code import releases
 
 
@@ -50,9 +50,9 @@ class Resolved:
 
 def check(request: Request) -> Spec:
     """The spec, before anything is read or stored; ``UsageError`` for what cannot go together."""
-    if request.plan not in PLANS:
-        raise UsageError(f"unknown plan '{request.plan}'.{nearest(request.plan, PLANS)}")
-    spec = resolve(request.chosen_profile, request.settings, request.config)
+    if request.plan not in TARGETS:
+        raise UsageError(f"unknown plan '{request.plan}'.{nearest(request.plan, TARGETS)}")
+    spec = resolve(request.chosen_profile, request.settings, request.config, request.plan)
     if spec.weights is not None:
         raise UsageError(
             "field 'weights': give a file with --weights FILE.safetensors or --weights imagenet."

@@ -15,7 +15,6 @@ from orchestrator.errors import UsageError
 from tasks.params import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
-PLANS = ("full-paper",)
 
 
 class Drawing(BaseModel):
@@ -32,7 +31,8 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    plan: Literal["full-paper"] = "full-paper"
+    plan: str
+    """One of ``orchestrator.plan.TARGETS``."""
     profile: str
     seed: int = Field(ge=0, lt=2**32)
     split_seed: int = Field(ge=0, lt=2**32)
@@ -80,7 +80,7 @@ class Spec(BaseModel):
         return value
 
 
-def resolve(profile: str, settings: list[str], config: Path | None = None) -> Spec:
+def resolve(profile: str, settings: list[str], config: Path | None = None, plan: str = "full-paper") -> Spec:
     """The spec of ``profile`` with a TOML file's fields and then ``a.b=c`` settings laid over it.
 
     Raises ``UsageError`` that names the field, the reason and, for an unknown name, the nearest one.
@@ -88,13 +88,15 @@ def resolve(profile: str, settings: list[str], config: Path | None = None) -> Sp
     if profile not in PROFILES:
         raise UsageError(f"unknown profile '{profile}'.{nearest(profile, PROFILES)}")
     text = resources.files("orchestrator").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
-    fields = tomllib.loads(text) | {"profile": profile}
+    fields = tomllib.loads(text) | {"profile": profile, "plan": plan}
     if config is not None:
         _overlay(fields, _read_toml(config))
     for setting in settings:
         _overlay(fields, _parse_setting(setting))
     if fields["profile"] != profile:
         raise UsageError(f"field 'profile': it is {profile}. Choose another one with --profile.")
+    if fields["plan"] != plan:
+        raise UsageError(f"field 'plan': it is {plan}. Name another one after submit.")
     _refuse_booleans(fields)
     try:
         return Spec.model_validate(fields)

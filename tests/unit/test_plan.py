@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from early_exit.vocabulary import EXPERTS, POLICIES
-from orchestrator.plan import DatasetShape, conditions, plan
+from orchestrator.plan import TARGETS, DatasetShape, conditions, plan
 from orchestrator.spec import resolve
 from tasks.params import STAGES
 
@@ -17,8 +17,8 @@ RELEASES = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), 
 SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip", "augmentation=paper"]
 
 
-def planned(*settings, profile="demo", dataset=DATASET, releases=RELEASES):
-    return plan(resolve(profile, [*SMALL, *settings]), dataset, releases)
+def planned(*settings, profile="demo", dataset=DATASET, releases=RELEASES, name="full-paper"):
+    return plan(resolve(profile, [*SMALL, *settings], plan=name), dataset, releases)
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +280,48 @@ def test_only_test_pictures_are_timed(small):
         small.jobs[p].params for p in small.jobs[measure].reads if small.jobs[p].params.stage == "prepare"
     ]
     assert [p.split for p in pictures] == ["test"]
+
+
+# ---- steps of the paper --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("distorted-dataset", {"prepare": 2, "distort": 6}),
+        ("spectra", {"prepare": 6, "distort": 6, "spectra": 20}),
+        ("distortion-classifier", {"train-classifier": 1, "classify": 8}),
+        ("experts", {"train-backbone": 1, "features": 27, "train-expert": 3}),
+        ("accuracy", {"predict": 24, "sweep": 20, "classify": 8}),
+        ("offloading", {"predict": 24, "sweep": 20}),
+        ("latency", {"measure": 1, "latency": 60}),
+    ],
+)
+def test_a_step_is_the_whole_papers_graph_cut_short(small, name, stages):
+    cut = planned(name=name)
+    counts = stages_of(cut, range(len(cut.jobs)))
+    assert {stage: counts[stage] for stage in stages} == stages
+    assert set(keys(cut)) <= set(keys(small))
+    for position, job in enumerate(cut.jobs):
+        whole = small.jobs[keys(small).index(job.key)]
+        assert [cut.jobs[parent].key for parent in job.reads] == [small.jobs[p].key for p in whole.reads]
+        assert all(parent < position for parent in (*job.reads, *job.after))
+
+
+def test_a_step_holds_nothing_that_its_targets_do_not_need():
+    cut = planned(name="experts")
+    assert set(stages_of(cut, range(len(cut.jobs)))) == {
+        "prepare",
+        "train-backbone",
+        "features",
+        "train-expert",
+    }
+    assert splits_of(cut, range(len(cut.jobs))) == {"train", "validation"}
+
+
+def test_the_whole_paper_is_not_cut(small):
+    assert set(stages_of(small, range(len(small.jobs)))) == set(STAGES)
+    assert set(TARGETS["full-paper"]) <= set(STAGES)
 
 
 # ---- keys ---------------------------------------------------------------------------------------------
