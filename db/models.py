@@ -183,6 +183,9 @@ class Job(Base):
     key: Mapped[str]
     code: Mapped[str] = mapped_column(server_default="")
     """Stage version and library releases that the key holds; a worker leaves jobs of other code alone."""
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    fidelity: Mapped[str | None]
+    """With ``seed``: which of the run's variants a result stands under; NULL for what they share."""
     params: Mapped[dict[str, Any]]
     queue: Mapped[str]
     state: Mapped[JobState]

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from db.engine import DatabaseError
 from db.views import VIEWS
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in ``db/migrations``."""
 
 _LOCK = 7_206_118

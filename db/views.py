@@ -1,12 +1,13 @@
 """The public face of the results: SQL views, each with ``run`` as its first column.
 
 A view joins jobs to result rows by the artifact that they share, so that a result computed once shows under
-every run that has it. Rates and accuracies are fractions of 1, times seconds, ``p_tar`` one of the 101
+every run that has it. ``fidelity`` and ``seed`` name
+the run's variant. Rates and accuracies are fractions of 1, times seconds, ``p_tar`` one of the 101
 thresholds; accuracies of no images are NULL. Casts make the same type of a rate on every database.
 """
 
 ACCURACY = """
-SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
        CAST(s.c1 + s.c2 + s.c3 + s.c4 AS DOUBLE PRECISION) / s.n AS overall_accuracy,
        CAST(s.c1 + s.c2 + s.c3 AS DOUBLE PRECISION) / NULLIF(s.n1 + s.n2 + s.n3, 0) AS edge_accuracy,
        CAST(s.c4 AS DOUBLE PRECISION) / NULLIF(s.n4, 0) AS cloud_accuracy,
@@ -15,14 +16,14 @@ FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
 """
 
 OFFLOADING = """
-SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
        CAST(s.n4 AS DOUBLE PRECISION) / s.n AS offloading_probability,
        CAST(s.n1 + s.n2 + s.n3 AS DOUBLE PRECISION) / s.n AS edge_exit_probability
 FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
 """
 
 _EXIT = """
-SELECT j.run_id AS run, s.policy, s.kind, s.level, s.p_tar, {exit} AS exit, s.n{exit} AS exits,
+SELECT j.run_id AS run, j.fidelity, j.seed, s.policy, s.kind, s.level, s.p_tar, {exit} AS exit, s.n{exit} AS exits,
        CAST({cumulative} AS DOUBLE PRECISION) / s.n AS cumulative_rate,
        CAST(s.n{exit} AS DOUBLE PRECISION) / NULLIF(s.n - ({before}), 0) AS conditional_rate,
        CAST({independent} AS DOUBLE PRECISION) / s.n AS independent_rate,
@@ -41,7 +42,7 @@ EXIT_RATES = "UNION ALL".join(
 )
 
 LATENCY = """
-SELECT j.run_id AS run, l.policy, l.profile, l.kind, l.level, l.p_tar, l.payload, l.n AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, l.policy, l.profile, l.kind, l.level, l.p_tar, l.payload, l.n AS images,
        CAST(l.offloaded AS DOUBLE PRECISION) / l.n AS offloading_probability,
        l.mean_seconds, l.p50_seconds, l.p95_seconds,
        l.classifier_seconds, l.edge_seconds, l.link_seconds, l.cloud_seconds
@@ -49,10 +50,11 @@ FROM jobs j JOIN latencies l ON l.artifact_id = j.artifact_id
 """
 
 CLASSIFIER_CONFUSION = """
-SELECT j.run_id AS run, c.kind, c.level, c.seen, COUNT(*) AS images,
-       CAST(COUNT(*) AS DOUBLE PRECISION) / SUM(COUNT(*)) OVER (PARTITION BY j.run_id, c.kind, c.level) AS share
+SELECT j.run_id AS run, j.fidelity, j.seed, c.kind, c.level, c.seen, COUNT(*) AS images,
+       CAST(COUNT(*) AS DOUBLE PRECISION)
+           / SUM(COUNT(*)) OVER (PARTITION BY j.run_id, j.fidelity, j.seed, c.kind, c.level) AS share
 FROM jobs j JOIN classifications c ON c.artifact_id = j.artifact_id
-GROUP BY j.run_id, c.kind, c.level, c.seen
+GROUP BY j.run_id, j.fidelity, j.seed, c.kind, c.level, c.seen
 """
 
 RUN_PROGRESS = """

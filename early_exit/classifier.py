@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from early_exit.determinism import set_deterministic
 from early_exit.network import to_tensors
-from early_exit.training import Batch, Checkpoint, Fit, Settings, fit, shuffled
+from early_exit.training import Batch, Checkpoint, Fit, Settings, batches_of, fit
 from early_exit.vocabulary import KINDS
 from early_exit.weights import WeightsError
 
@@ -91,7 +91,7 @@ def train_classifier(
         return torch.tensor(examples[0][index]).to(device), torch.tensor(examples[1][index]).to(device)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        return (batch(train, index) for index in shuffled(len(train[1]), settings.batch_size, rng))
+        return (batch(train, index) for index in batches_of(len(train[1]), settings.batch_size, rng))
 
     def validate() -> Iterable[Batch]:
         order = np.arange(len(validation[1]))

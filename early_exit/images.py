@@ -107,6 +107,12 @@ def fit(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return _resize_and_crop(picture, round(MARGIN * size), size)
 
 
+def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The whole picture as (size, size, 3), whatever its shape: the released training's resize (spec §6)."""
+    scaled = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
+    return np.array(scaled, dtype=np.uint8)
+
+
 def resize_to(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (spec §4).
 

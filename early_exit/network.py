@@ -20,15 +20,21 @@ STAGE_BLOCKS = ((0, 4), (4, 11), (11, 16), (16, 19))
 """Blocks of each stage, half open: branches stand after blocks 3, 10 and 15, at a quarter, a half and
 three quarters of the cost at 300×300. Fixed, because other input sizes would move them (spec §5)."""
 
+BRANCH_BLOCKS = tuple(end - 1 for _, end in STAGE_BLOCKS[:3])
+
 DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """MobileNetV2 with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px."""
+    """MobileNetV2 with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px.
+
+    ``drop_blocks``: the blocks that branches stand after are missing, as in the released code (spec §5).
+    """
 
     width: float
     stem_stride: int
+    drop_blocks: bool = False
 
 
 class Backbone(nn.Module):
@@ -44,6 +50,9 @@ class Backbone(nn.Module):
         self.features[0][0].stride = (stride, stride)
         last = (self.features[end - 1] for _, end in STAGE_BLOCKS)
         channels = [block.out_channels for block in last]
+        if architecture.drop_blocks:  # they are residual: what comes before them has the same shape
+            for block in BRANCH_BLOCKS:
+                self.features[block] = nn.Identity()
         self.pooled_sizes = (4 * channels[0], 4 * channels[1], 4 * channels[2], channels[3])
         """Length of each exit's vector: 96, 256, 640 and 1,280 at width 1."""
 
@@ -96,11 +105,22 @@ class Heads(nn.Module):
 
 
 def load_weights(tensors: Mapping[str, np.ndarray], architecture: Architecture) -> Backbone:
-    """Backbone with these weights, in eval mode; ``WeightsError`` names the first tensor that is wrong."""
-    check_weights(tensors, architecture.width)
+    """Backbone with these weights, in eval mode; ``WeightsError`` names the first tensor that is wrong.
+
+    Weights of dropped blocks may be there and are left out.
+    """
+    dropped = BRANCH_BLOCKS if architecture.drop_blocks else ()
+    kept = {name: tensor for name, tensor in tensors.items() if _block_of(name) not in dropped}
+    check_weights(kept, architecture.width, dropped)
     backbone = Backbone(architecture)
-    backbone.load_state_dict(to_tensors(tensors))
+    backbone.load_state_dict(to_tensors(kept))
     return backbone.eval()
+
+
+def _block_of(name: str) -> int:
+    """Which block a tensor of ``features.N.*`` belongs to; −1 for one of another name."""
+    number = name.removeprefix("features.").partition(".")[0]
+    return int(number) if number.isdigit() else -1
 
 
 def load_heads(tensors: Mapping[str, np.ndarray]) -> Heads:

@@ -87,9 +87,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Factor on the peak learning rate, of the training's progress in [0, 1): no state to save."""
 
 
-def shuffled(count: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All indices below ``count`` in random order, cut into batches whose sizes differ by one at most."""
-    return np.array_split(rng.permutation(count), math.ceil(count / batch_size))
+def batches_of(count: int, batch_size: int, rng: np.random.Generator | None) -> list[np.ndarray]:
+    """All indices below ``count``, shuffled by ``rng`` where it is given, in batches that differ by one at most."""
+    order = np.arange(count) if rng is None else rng.permutation(count)
+    return np.array_split(order, math.ceil(count / batch_size))
 
 
 def exit_losses(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -275,7 +276,7 @@ def train_backbone(
         return normalise(pictures).to(device), labels.to(device)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        order = shuffled(len(train[1]), settings.batch_size, rng)
+        order = batches_of(len(train[1]), settings.batch_size, rng)
         return (batch(train, index, rng if augmented else None) for index in order)
 
     def validate() -> Iterable[Batch]:
@@ -302,11 +303,12 @@ def train_heads(
     seed: int,
     threads: int = 1,
     checkpoint: Checkpoint | None = None,
+    fixed_order: bool = False,
 ) -> Fit:
     """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)), on the CPU (spec §6).
 
     ``start``: the heads to start from (the pristine expert's), or None for fresh ones. The fit's weights
-    are ``exits.0.weight`` … ``exits.3.bias``.
+    are ``exits.0.weight`` … ``exits.3.bias``. ``fixed_order``: no shuffling, as in the released code.
     """
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
@@ -316,7 +318,7 @@ def train_heads(
     held_out = [torch.tensor(v) for v in validation_vectors], torch.tensor(validation_labels)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        order = shuffled(len(labels), settings.batch_size, rng)
+        order = batches_of(len(labels), settings.batch_size, None if fixed_order else rng)
         return (([x[index] for x in inputs], targets[index]) for index in map(torch.tensor, order))
 
     def validate() -> Iterable[Batch]:

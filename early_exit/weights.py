@@ -15,7 +15,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,17 +84,20 @@ def _channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def check_weights(tensors: Mapping[str, np.ndarray], width: float) -> None:
+def check_weights(
+    tensors: Mapping[str, np.ndarray], width: float, dropped_blocks: Sequence[int] = ()
+) -> None:
     """Refuse tensors that are not exactly a MobileNetV2 ``features.*`` of this width.
 
     Raises ``WeightsError`` naming the first tensor that is missing, unexpected, of another shape or
-    dtype, or not finite (a running variance must not be negative either).
+    dtype, or not finite (a running variance must not be negative either). ``dropped_blocks`` have none.
     """
-    expected = expected_shapes(width)
+    missing = tuple(f"features.{block}." for block in dropped_blocks)
+    expected = {name: shape for name, shape in expected_shapes(width).items() if not name.startswith(missing)}
     for name in expected:
         if name not in tensors:
             raise WeightsError(
-                f"weights: tensor {name!r} is missing; MobileNetV2's features.* has 312 tensors"
+                f"weights: tensor {name!r} is missing; MobileNetV2's features.* has {len(expected)} tensors"
             )
     for name in tensors:
         if name not in expected:

@@ -1,17 +1,16 @@
-"""The graph of the paper as jobs that depend on jobs: pure, deterministic, in memory.
+"""The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
 
-Jobs come in the order in which they should start: every parent before its children, the long training
-first. Labels are for people; keys (SHA-256) say what a result is computed from.
+Jobs come in the order in which they should start: every parent before its children, the long training first.
 """
 
-import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.latency import PROFILES
 from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, POLICIES, PRISTINE
-from orchestrator.spec import Spec, canonical_json
+from orchestrator.graph import Plan, Variant, cut
+from orchestrator.spec import Spec
 from tasks.params import (
     BackboneTraining,
     Classify,
@@ -53,57 +52,20 @@ class DatasetShape:
     split_sizes: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class PlannedJob:
-    """One job: ``reads`` and ``after`` are positions in the plan; ``after`` orders without being read."""
-
-    params: StageParams
-    label: str
-    key: str
-    reads: tuple[int, ...]
-    after: tuple[int, ...] = ()
-
-
-@dataclass
-class Plan:
-    """The jobs of one run in starting order, and where to find those that others depend on."""
-
-    releases: Mapping[str, str]
-    jobs: list[PlannedJob] = field(default_factory=list)
-    targets: tuple[str, ...] = ()
-    """Stages that the plan is for: wanted even where they write no rows."""
-
-    def add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
-        """Append a job and return its position."""
-        reads = tuple(reads)
-        key = _key(params, [self.jobs[position].key for position in reads], self.releases)
-        self.jobs.append(PlannedJob(params, label, key, reads, tuple(after)))
-        return len(self.jobs) - 1
-
-
 def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan:
     """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release."""
-    return _cut(_Expansion(spec, dataset, Plan(releases)).expand(), TARGETS[spec.plan])
-
-
-def _cut(whole: Plan, targets: tuple[str, ...]) -> Plan:
-    """The jobs of some stages with all that they depend on, in the same order."""
-    kept = {position for position, job in enumerate(whole.jobs) if job.params.stage in targets}
-    for position in reversed(range(len(whole.jobs))):
-        if position in kept:
-            kept.update((*whole.jobs[position].reads, *whole.jobs[position].after))
-    places = {old: new for new, old in enumerate(sorted(kept))}
-
-    def moved(positions: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(places[position] for position in positions)
-
-    jobs = [
-        dataclasses.replace(
-            whole.jobs[old], reads=moved(whole.jobs[old].reads), after=moved(whole.jobs[old].after)
-        )
-        for old in places
-    ]
-    return Plan(whole.releases, jobs, targets)
+    whole = Plan(releases)
+    walks = {
+        fidelity: [_Walk(spec, dataset, whole, Variant(seed, fidelity)) for seed in spec.seeds]
+        for fidelity in spec.fidelity
+    }
+    before = [position for seeds in walks.values() for walk in seeds for position in walk.to_sweeps()]
+    for seeds in walks.values():
+        measured = seeds[0].measure(before)
+        before = [measured]  # one measurement at a time
+        for walk in seeds:
+            walk.latency(measured)
+    return cut(whole, TARGETS[spec.plan])
 
 
 def conditions(spec: Spec) -> list[tuple[str, int]]:
@@ -111,38 +73,38 @@ def conditions(spec: Spec) -> list[tuple[str, int]]:
     return [(kind, level) for kind in EXPERTS for level in spec.levels.of(kind)]
 
 
-def _key(params: StageParams, input_keys: list[str], releases: Mapping[str, str]) -> str:
-    made_of = {
-        "stage": params.stage,
-        "version": params.version,
-        "params": dataclasses.asdict(params),
-        "inputs": input_keys,
-        "libraries": {library: releases[library] for library in params.libraries},
-    }
-    return hashlib.sha256(canonical_json(made_of).encode()).hexdigest()
-
-
 @dataclass
-class _Expansion:
-    """One walk over the stages; each method adds one stage and remembers the positions of its jobs."""
+class _Walk:
+    """One variant's way through the stages; each method adds one stage and returns the positions of its jobs."""
 
     spec: Spec
     dataset: DatasetShape
     plan: Plan
+    variant: Variant
 
-    def expand(self) -> Plan:
+    predicted: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
+    classified: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    measured_from: list[int] = field(default_factory=list)
+
+    def to_sweeps(self) -> list[int]:
+        """Everything up to the sweeps; returns their positions."""
         prepared = {split: self._prepare(split) for split in (TRAIN, VALIDATION, TEST)}
         backbone = self._train_backbone(prepared)
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
-        classified = self._classify(classifier, distorted)
+        self.classified = self._classify(classifier, distorted)
         features = self._training_features(prepared, backbone)
         experts = self._train_experts(features)
-        predicted = self._predict(experts, self._test_features(distorted, backbone))
-        swept = self._sweep(predicted, classified)
-        measured = self._measure(prepared[TEST][0], backbone, experts[PRISTINE], classifier, swept)
-        self._latency(measured, predicted, classified)
-        return self.plan
+        self.predicted = self._predict(experts, self._test_features(distorted, backbone))
+        self.measured_from = [prepared[TEST][0], backbone, experts[PRISTINE], classifier]
+        return self._sweep()
+
+    def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
+        return self.plan.add(params, label, reads, after, self.variant)
+
+    @property
+    def _fidelity(self) -> Fidelity:
+        return FIDELITIES[self.variant.fidelity]
 
     @property
     def _augmented(self) -> bool:
@@ -154,8 +116,9 @@ class _Expansion:
 
     def _prepare(self, split: str) -> list[int]:
         digest, size = self.dataset.digest, self.spec.image_size
+        squashed = self._fidelity.squash and split == TRAIN
         return [
-            self.plan.add(Prepare(digest, split, start, stop, size), f"{split} {start}–{stop - 1}", ())
+            self._add(Prepare(digest, split, start, stop, size, squashed), f"{split} {start}–{stop - 1}", ())
             for start, stop in self._shards(split)
         ]
 
@@ -165,15 +128,16 @@ class _Expansion:
         params = TrainBackbone(
             classes=self.dataset.classes,
             architecture=spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
             weights=spec.weights,
             augmented=self._augmented and not frozen,
             training=BackboneTraining(epochs=0) if frozen else spec.backbone,
-            seed=None if frozen else spec.seed,
+            seed=None if frozen else self.variant.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,
         )
         reads = [] if frozen else [*prepared[TRAIN], *prepared[VALIDATION]]
-        return self.plan.add(params, "frozen weights" if frozen else "all layers", reads)
+        return self._add(params, "frozen weights" if frozen else "all layers", reads)
 
     def _distort(self, prepared: list[int]) -> dict[tuple[str, int], list[int]]:
         jobs: dict[tuple[str, int], list[int]] = {}
@@ -181,10 +145,9 @@ class _Expansion:
             if kind == PRISTINE:
                 jobs[kind, level] = prepared
                 continue
-            params = Distort(kind, level, self.spec.seed if kind == GAUSSIAN_NOISE else None)
+            params = Distort(kind, level, self.variant.seed if kind == GAUSSIAN_NOISE else None)
             jobs[kind, level] = [
-                self.plan.add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard])
-                for shard in prepared
+                self._add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard]) for shard in prepared
             ]
         return jobs
 
@@ -194,13 +157,13 @@ class _Expansion:
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
         spec = self.spec
         spectra = [
-            self.plan.add(
+            self._add(
                 Spectra(
                     split=split,
                     kind=kind,
                     levels=spec.levels.of(kind),
                     spectrum_size=spec.spectrum_size,
-                    seed=None if kind == PRISTINE else spec.seed,
+                    seed=None if kind == PRISTINE else self.variant.seed,
                 ),
                 f"{kind}, {self._shard_of(shard)}",
                 [shard],
@@ -210,9 +173,9 @@ class _Expansion:
             for shard in prepared[split]
         ]
         params = TrainClassifier(
-            spec.spectrum_size, spec.classifier, spec.seed, spec.device, spec.training.threads
+            spec.spectrum_size, spec.classifier, self.variant.seed, spec.device, spec.training.threads
         )
-        return self.plan.add(params, "blur, noise or pristine", spectra)
+        return self._add(params, "blur, noise or pristine", spectra)
 
     def _classify(
         self, classifier: int, distorted: dict[tuple[str, int], list[int]]
@@ -224,8 +187,8 @@ class _Expansion:
             jobs[kind, level] = []
             for shard in shards:
                 label = f"{kind} {level}, {self._shard_of(shard)}"
-                read = self.plan.add(spectra, label, [shard])
-                jobs[kind, level].append(self.plan.add(params, label, [read, classifier]))
+                read = self._add(spectra, label, [shard])
+                jobs[kind, level].append(self._add(params, label, [read, classifier]))
         return jobs
 
     def _training_features(
@@ -263,11 +226,12 @@ class _Expansion:
             view=view,
             augmented=augmented,
             architecture=self.spec.architecture,
-            seed=self.spec.seed if share or augmented else None,
+            drop_blocks=self._fidelity.drop_blocks,
+            seed=self.variant.seed if share or augmented else None,
             device=self.spec.device,
         )
         return [
-            self.plan.add(params, f"{kind} view {view}, {self._shard_of(shard)}", [shard, backbone])
+            self._add(params, f"{kind} view {view}, {self._shard_of(shard)}", [shard, backbone])
             for shard in prepared[split]
         ]
 
@@ -282,12 +246,13 @@ class _Expansion:
             view=0,
             augmented=False,
             architecture=self.spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
             seed=None,
             device=self.spec.device,
         )
         return {
             (kind, level): [
-                self.plan.add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard, backbone])
+                self._add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard, backbone])
                 for shard in shards
             ]
             for (kind, level), shards in distorted.items()
@@ -299,10 +264,17 @@ class _Expansion:
         for kind in EXPERTS:
             undistorted = self.spec.views if kind == PRISTINE else self.spec.views // 2
             repeats = 1 if self._augmented else undistorted
-            params = TrainExpert(kind, self.dataset.classes, repeats, self.spec.expert, self.spec.seed)
+            params = TrainExpert(
+                expert=kind,
+                classes=self.dataset.classes,
+                repeats=repeats,
+                training=self.spec.expert,
+                fixed_order=self._fidelity.fixed_order,
+                seed=self.variant.seed,
+            )
             views = [*features[TRAIN, kind], *features[VALIDATION, kind]]
             start = [] if kind == PRISTINE else [jobs[PRISTINE]]
-            jobs[kind] = self.plan.add(params, kind, [*(job for view in views for job in view), *start])
+            jobs[kind] = self._add(params, kind, [*(job for view in views for job in view), *start])
         return jobs
 
     def _predict(
@@ -311,7 +283,7 @@ class _Expansion:
         """By (expert, kind, level): every expert on every kind and level."""
         return {
             (expert, kind, level): [
-                self.plan.add(
+                self._add(
                     Predict(expert, kind, level),
                     f"{expert} expert on {kind} {level}, {self._shard_of(shard)}",
                     [shard, position],
@@ -322,63 +294,47 @@ class _Expansion:
             for (kind, level), shards in features.items()
         }
 
-    def _decisions(
-        self,
-        policy: str,
-        condition: tuple[str, int],
-        predicted: dict[tuple[str, str, int], list[int]],
-        classified: dict[tuple[str, int], list[int]],
-    ) -> list[int]:
+    def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
         """The jobs that say what ``policy`` answers at one condition."""
-        kind, level = condition
         match policy:
             case "classifier":
-                experts = [job for expert in EXPERTS for job in predicted[expert, kind, level]]
-                return [*experts, *classified[kind, level]]
+                experts = [job for expert in EXPERTS for job in self.predicted[expert, kind, level]]
+                return [*experts, *self.classified[kind, level]]
             case "oracle":
-                return predicted[kind, kind, level]
+                return self.predicted[kind, kind, level]
             case _:
-                return predicted[policy, kind, level]
+                return self.predicted[policy, kind, level]
 
-    def _sweep(
-        self,
-        predicted: dict[tuple[str, str, int], list[int]],
-        classified: dict[tuple[str, int], list[int]],
-    ) -> list[int]:
+    def _sweep(self) -> list[int]:
         return [
-            self.plan.add(
+            self._add(
                 Sweep(policy, kind, level),
                 f"policy {policy} on {kind} {level}",
-                self._decisions(policy, (kind, level), predicted, classified),
+                self._decisions(policy, kind, level),
             )
             for policy in POLICIES
             for kind, level in conditions(self.spec)
         ]
 
-    def _measure(self, shard: int, backbone: int, expert: int, classifier: int, swept: list[int]) -> int:
+    def measure(self, swept: list[int]) -> int:
         """After every sweep, and so after every prediction: nothing else of the run is left to run beside it."""
         spec = self.spec
         params = Measure(
             architecture=spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
             classes=self.dataset.classes,
             spectrum_size=spec.spectrum_size,
             measurement=spec.measurement,
             device=spec.device,
             hardware=spec.hardware,
         )
-        return self.plan.add(params, spec.hardware, [shard, backbone, expert, classifier], swept)
+        return self._add(params, spec.hardware, self.measured_from, swept)
 
-    def _latency(
-        self,
-        measured: int,
-        predicted: dict[tuple[str, str, int], list[int]],
-        classified: dict[tuple[str, int], list[int]],
-    ) -> None:
+    def latency(self, measured: int) -> None:
+        """Times do not depend on what the weights are: all seeds read one measurement."""
         for policy in POLICIES:
             for profile in PROFILES:
                 for kind, level in conditions(self.spec):
                     params = Latency(policy, profile, kind, level, self.spec.p_tar, self.spec.payload)
-                    decisions = self._decisions(policy, (kind, level), predicted, classified)
-                    self.plan.add(
-                        params, f"policy {policy} over {profile} on {kind} {level}", [measured, *decisions]
-                    )
+                    label = f"policy {policy} over {profile} on {kind} {level}"
+                    self._add(params, label, [measured, *self._decisions(policy, kind, level)])

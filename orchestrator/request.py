@@ -12,8 +12,9 @@ from db.artifacts import ArtifactStore
 from early_exit.weights import check_weights, imagenet_weights, parse_weights, read_file
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
 from orchestrator.errors import UsageError
+from orchestrator.graph import Plan
 from orchestrator.place import gpu_names
-from orchestrator.plan import TARGETS, Plan, plan
+from orchestrator.plan import TARGETS, plan
 from orchestrator.spec import Spec, nearest, resolve
 from tasks.code import releases
 

@@ -6,10 +6,11 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from early_exit.fidelity import FIDELITIES
 from early_exit.vocabulary import THRESHOLDS
 from orchestrator.errors import UsageError
 from tasks.params import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
@@ -34,7 +35,12 @@ class Spec(BaseModel):
     plan: str
     """One of ``orchestrator.plan.TARGETS``."""
     profile: str
-    seed: int = Field(ge=0, lt=2**32)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] = Field(
+        min_length=1, max_length=100
+    )
+    """Everything random is done once for each; a single number is a list of one."""
+    fidelity: tuple[str, ...] = Field(min_length=1)
+    """``FIDELITIES`` to compute side by side; a single name is a list of one."""
     split_seed: int = Field(ge=0, lt=2**32)
     device: Literal["cpu", "cuda"]
     hardware: str
@@ -57,6 +63,36 @@ class Spec(BaseModel):
     training: Threads
     measurement: Measurement
     drawn: Drawing
+
+    @field_validator("seeds", "fidelity", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int | str) else value
+
+    @field_validator("seeds", "fidelity")
+    @classmethod
+    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names one of them twice")
+        return value
+
+    @field_validator("fidelity")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in FIDELITIES:
+                raise ValueError(f"unknown '{name}'.{nearest(name, FIDELITIES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _blocks_can_be_dropped(self) -> "Spec":
+        dropping = [name for name in self.fidelity if FIDELITIES[name].drop_blocks]
+        if dropping and self.backbone.epochs == 0:
+            raise ValueError(
+                f"fidelity {dropping[0]} drops blocks, which a frozen backbone cannot make up for. "
+                "Train it: backbone.epochs=8"
+            )
+        return self
 
     @field_validator("p_tar")
     @classmethod

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from db.clock import now
 from db.engine import reading, write
 from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
-from orchestrator.plan import Plan, PlannedJob
+from orchestrator.graph import Plan, PlannedJob
 from orchestrator.spec import Spec, canonical_json
 from tasks.code import code_of
 from tasks.params import STAGES
@@ -148,6 +148,8 @@ def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, A
         "label": job.label,
         "key": job.key,
         "code": code_of(job.params.stage),
+        "seed": job.variant.seed if job.variant else None,
+        "fidelity": job.variant.fidelity if job.variant else None,
         "params": asdict(job.params),
         "queue": job.params.queue,
         "state": open_state if must_run else JobState.SUCCEEDED,

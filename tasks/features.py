@@ -21,7 +21,7 @@ def compute(params: Features, context: JobContext) -> Output:
         augmented=params.augmented,
         seed=params.seed or 0,
     )
-    architecture = Architecture(params.architecture.width, params.architecture.stem_stride)
+    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
     backbone = _folded(context.input("train-backbone"), architecture)
     vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}

@@ -18,7 +18,7 @@ PAYLOADS = {"encode_json": "json_bytes", "encode_float32": "float32_bytes"}
 
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
-    architecture = Architecture(params.architecture.width, params.architecture.stem_stride)
+    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
     times = asdict(
         measure(
             fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),

@@ -156,6 +156,8 @@ class Prepare(StageParams):
     start: int
     stop: int
     image_size: int
+    squashed: bool
+    """Resized to a square without regard to the picture's shape, as the released training does."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ class TrainBackbone(StageParams):
 
     classes: int
     architecture: Architecture
+    drop_blocks: bool
     weights: str | None
     """SHA-256 of the weights' file, None to start from random ones."""
     augmented: bool
@@ -268,6 +271,7 @@ class Features(StageParams):
     view: int
     augmented: bool
     architecture: Architecture
+    drop_blocks: bool
     seed: int | None
     device: str
 
@@ -287,6 +291,7 @@ class TrainExpert(StageParams):
     repeats: int
     """How often an undistorted vector stands in an epoch: more than once where one stands for equal views."""
     training: Training
+    fixed_order: bool
     seed: int
 
 
@@ -331,6 +336,7 @@ class Measure(StageParams):
     deadline_seconds = 3600
 
     architecture: Architecture
+    drop_blocks: bool
     classes: int
     spectrum_size: int
     measurement: Measurement

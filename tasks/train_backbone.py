@@ -24,7 +24,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         _examples(context, "train"),
         _examples(context, "validation"),
         classes=params.classes,
-        architecture=Architecture(params.architecture.width, params.architecture.stem_stride),
+        architecture=Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks),
         weights=weights,
         settings=Settings(**settings),
         seed=params.seed or 0,

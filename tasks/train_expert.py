@@ -34,6 +34,7 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
         seed=params.seed,
         threads=1,
         checkpoint=context.checkpoint,
+        fixed_order=params.fixed_order,
     )
     temperatures = fit_temperatures(predict_logits(load_heads(fit.weights), held_out), held_out_labels)
     best = fit.epochs[fit.best_epoch - 1]

@@ -25,6 +25,7 @@ POINTS = {
     0.55: {"n": 4, "n1": 2, "n2": 1, "n3": 1, "n4": 0, "c1": 1, "c2": 1, "c3": 0, "c4": 0, "r": (2, 2, 4)},
     0.99: {"n": 4, "n1": 0, "n2": 0, "n3": 0, "n4": 4, "c1": 0, "c2": 0, "c3": 0, "c4": 4, "r": (0, 0, 0)},
 }
+VARIANT = {"fidelity": "corrected", "seed": 7}
 CONDITION = {"kind": "gaussian_blur", "level": 3}
 
 
@@ -103,7 +104,7 @@ def query(engine):
 
 def test_accuracy_divides_right_answers_by_images_that_left_there(run, query):
     rows = query("SELECT * FROM accuracy ORDER BY p_tar")
-    constant = {"run": run.id, "policy": "oracle", **CONDITION, "images": 4}
+    constant = {"run": run.id, **VARIANT, "policy": "oracle", **CONDITION, "images": 4}
     assert rows == [
         # 0.55: 2 of 4 right in all; 2 of the 4 on the edge; nobody in the cloud
         constant
@@ -176,6 +177,7 @@ def test_latency_says_what_is_offloaded_and_where_time_goes(run, query):
     (row,) = query("SELECT * FROM latency")
     assert row == {
         "run": run.id,
+        **VARIANT,
         "policy": "oracle",
         "profile": "paris",
         **CONDITION,
@@ -195,15 +197,15 @@ def test_latency_says_what_is_offloaded_and_where_time_goes(run, query):
 
 def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query):
     assert query("SELECT * FROM classifier_confusion ORDER BY seen") == [
-        {"run": run.id, **CONDITION, "seen": "gaussian_blur", "images": 3, "share": 0.75},
-        {"run": run.id, **CONDITION, "seen": "pristine", "images": 1, "share": 0.25},
+        {"run": run.id, **VARIANT, **CONDITION, "seen": "gaussian_blur", "images": 3, "share": 0.75},
+        {"run": run.id, **VARIANT, **CONDITION, "seen": "pristine", "images": 1, "share": 0.25},
     ]
 
 
 def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
-    counts = {"run", "level", "images", "exit", "exits", "edge_exits"}
+    counts = {"run", "seed", "level", "images", "exit", "exits", "edge_exits"}
     counts |= {"jobs", "found", "waiting", "queued", "running", "succeeded", "failed", "skipped", "cancelled"}
-    texts = {"policy", "kind", "seen", "profile", "payload", "run_state", "stage"}
+    texts = {"fidelity", "policy", "kind", "seen", "profile", "payload", "run_state", "stage"}
     for view in VIEWS:
         for row in query(f"SELECT * FROM {view}"):  # noqa: S608  # a name of ours
             for name, value in row.items():

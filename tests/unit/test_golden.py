@@ -141,7 +141,7 @@ def cases():
     classifier = ("train-classifier", {}, like(DistortionNet(32)))
     mine = ("train-expert", {}, expert())
     return {
-        "prepare": [(Prepare("d", "test", 1, 3, 32), [])],
+        "prepare": [(Prepare("d", "test", 1, 3, 32, False), [])],
         "distort": [
             (Distort("gaussian_blur", 2, None), [tested]),
             (Distort("gaussian_noise", 30, 5), [tested]),
@@ -154,18 +154,18 @@ def cases():
         "classify": [(Classify("pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
         "train-backbone": [
             (
-                TrainBackbone(CLASSES, NARROW, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1),
+                TrainBackbone(CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1),
                 learned,
             ),
         ],
         "features": [
-            (Features("test", "pristine", (0,), 0.0, 0, False, NARROW, None, "cpu"), [tested, trained]),
-            (Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, 5, "cpu"), [tested, trained]),
+            (Features("test", "pristine", (0,), 0.0, 0, False, NARROW, False, None, "cpu"), [tested, trained]),
+            (Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"), [tested, trained]),
         ],
         "train-expert": [
-            (TrainExpert("pristine", CLASSES, 1, TRAINING, 5), [undistorted, held_out]),
+            (TrainExpert("pristine", CLASSES, 1, TRAINING, False, 5), [undistorted, held_out]),
             (
-                TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, 5),
+                TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, False, 5),
                 [undistorted, distorted, held_out, mine],
             ),
         ],
@@ -175,7 +175,7 @@ def cases():
             (Sweep("classifier", "gaussian_blur", 2), [*EVERY_EXPERT, ("classify", {}, SEEN)]),
         ],
         "measure": [
-            (Measure(NARROW, CLASSES, 32, Measurement(0, 1), "cpu", "x"), [tested, trained, classifier, mine])
+            (Measure(NARROW, False, CLASSES, 32, Measurement(0, 1), "cpu", "x"), [tested, trained, classifier, mine])
         ],
         "latency": [
             (

@@ -282,6 +282,34 @@ def test_only_test_pictures_are_timed(small):
     assert [p.split for p in pictures] == ["test"]
 
 
+# ---- seeds --------------------------------------------------------------------------------------------
+
+
+def test_seeds_share_what_no_seed_touches(small):
+    both = planned("seeds=[0, 1]")
+    counts, once = (stages_of(p, range(len(p.jobs))) for p in (both, small))
+    twice = ("train-backbone", "train-classifier", "classify", "train-expert", "predict", "sweep", "latency")
+    assert {stage: counts[stage] for stage in twice} == {stage: 2 * once[stage] for stage in twice}
+    assert counts["prepare"] == once["prepare"]
+    assert counts["distort"] == 4 + 2 * 2  # two levels of blur in two shards, noise once per seed
+    assert counts["measure"] == 1
+
+
+def test_results_stand_under_their_seed_and_what_is_shared_under_none():
+    both = planned("seeds=[0, 1]")
+    for stage, seeds in (("sweep", {0: 20, 1: 20}), ("latency", {0: 60, 1: 60}), ("prepare", {None: 6})):
+        assert Counter(both.jobs[position].seed for position in of(both, stage)) == seeds
+
+
+def test_a_seed_alone_and_beside_others_has_the_same_keys_but_for_latencies(small):
+    both = planned("seeds=[0, 1]")
+    alone = {job.key for job in small.jobs if job.params.stage != "latency"}
+    assert alone <= set(keys(both))
+    assert set(keys(planned("seeds=1"))) - {
+        job.key for job in planned("seeds=1").jobs if job.params.stage in ("measure", "latency")
+    } <= set(keys(both))
+
+
 # ---- steps of the paper --------------------------------------------------------------------------------
 
 
@@ -356,7 +384,7 @@ ALL = set(STAGES)
         ("image_size=48", ALL),
         ("device=cuda", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
         # nothing is drawn when pictures are prepared; blur draws nothing, noise does
-        ("seed=1", ALL - {"prepare"}),
+        ("seeds=1", ALL - {"prepare"}),
         # the split reaches the plan through the dataset's digest
         ("split_seed=1", set()),
         ("drawn.seed=1", set()),
@@ -377,7 +405,7 @@ def test_the_classifiers_training_changes_no_policy_that_does_not_use_it(small):
 
 
 def test_the_seed_changes_no_distortion_that_draws_nothing(small):
-    other = planned("seed=1")
+    other = planned("seeds=1")
     changed = {
         a.params.kind
         for a, b in zip(small.jobs, other.jobs, strict=True)
@@ -388,7 +416,7 @@ def test_the_seed_changes_no_distortion_that_draws_nothing(small):
 
 def test_a_frozen_backbone_is_the_same_on_every_device_for_every_seed_and_number_of_threads():
     frozen = ("backbone.epochs=0",)
-    one, other = planned(*frozen), planned(*frozen, "device=cuda", "seed=7", "training.threads=4")
+    one, other = planned(*frozen), planned(*frozen, "device=cuda", "seeds=7", "training.threads=4")
     (position,) = of(one, "train-backbone")
     assert one.jobs[position].key == other.jobs[position].key
 

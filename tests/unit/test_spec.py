@@ -59,13 +59,14 @@ def test_a_spec_survives_its_json():
 
 def test_a_spec_cannot_be_changed():
     with pytest.raises(Exception, match="frozen"):
-        resolve("demo", []).seed = 1
+        resolve("demo", []).seeds = (1,)
 
 
 @pytest.mark.parametrize(
     ("setting", "path", "value"),
     [
-        ("seed=7", "seed", 7),
+        ("seeds=7", "seeds", (7,)),
+        ("seeds=[2, 0, 1]", "seeds", (2, 0, 1)),
         ("p_tar=0.9", "p_tar", 0.9),
         ("p_tar=1", "p_tar", 1.0),
         ("device=cuda", "device", "cuda"),
@@ -73,7 +74,7 @@ def test_a_spec_cannot_be_changed():
         ("hardware=AMD EPYC 7B12", "hardware", "AMD EPYC 7B12"),
         ("levels.gaussian_blur=[1, 3]", "levels.gaussian_blur", (1, 3)),
         ("backbone.learning_rate=1e-3", "backbone.learning_rate", 0.001),
-        (" seed = 7 ", "seed", 7),
+        (" seeds = 7 ", "seeds", (7,)),
     ],
 )
 def test_a_setting_lies_over_the_profile(setting, path, value):
@@ -92,9 +93,9 @@ def test_a_setting_leaves_its_neighbours_alone():
 
 
 def test_settings_lie_over_the_file_and_the_file_over_the_profile(toml):
-    path = toml("seed = 1\nviews = 6\n[backbone]\nepochs = 7\n")
-    spec = resolve("demo", ["seed=2", "seed=3"], path)
-    assert (spec.seed, spec.views, spec.backbone.epochs, spec.backbone.batch_size) == (3, 6, 7, 16)
+    path = toml("seeds = 1\nviews = 6\n[backbone]\nepochs = 7\n")
+    spec = resolve("demo", ["seeds=2", "seeds=3"], path)
+    assert (spec.seeds, spec.views, spec.backbone.epochs, spec.backbone.batch_size) == ((3,), 6, 7, 16)
 
 
 def test_every_threshold_may_be_the_headline():
@@ -109,13 +110,13 @@ def test_every_threshold_may_be_the_headline():
 @pytest.mark.parametrize(
     ("setting", "field", "proposal"),
     [
-        ("sed=1", "sed", "Did you mean 'seed'?"),
+        ("seed=1", "seed", "Did you mean 'seeds'?"),
         ("shardsize=1", "shardsize", "Did you mean 'shard_size'?"),
         ("backbone.epoch=1", "backbone.epoch", "Did you mean 'epochs'?"),
         ("levels.gausian_blur=[1]", "levels.gausian_blur", "Did you mean 'gaussian_blur'?"),
         ("drawn.image=200", "drawn.image", "Did you mean 'images'?"),
         ("training.xyz=1", "training.xyz", "Known: threads."),
-        ("zzz.yyy=1", "zzz", "Known: plan, profile, seed, "),
+        ("zzz.yyy=1", "zzz", "Known: plan, profile, seeds, "),
     ],
 )
 def test_an_unknown_field_is_an_error_that_proposes_the_nearest(setting, field, proposal):
@@ -132,12 +133,16 @@ def test_an_unknown_profile_proposes_the_nearest():
 @pytest.mark.parametrize(
     ("setting", "field"),
     [
-        ("seed=-1", "seed"),
-        ("seed=4294967296", "seed"),
-        ("seed=1.5", "seed"),
-        ("seed=ten", "seed"),
-        ("seed=", "seed"),
-        ("seed=true", "seed"),
+        ("seeds=-1", "seeds"),
+        ("seeds=4294967296", "seeds"),
+        ("seeds=1.5", "seeds"),
+        ("seeds=ten", "seeds"),
+        ("seeds=", "seeds"),
+        ("seeds=true", "seeds"),
+        ("seeds=[]", "seeds"),
+        ("seeds=[1, 1]", "seeds"),
+        ("fidelity=relased", "fidelity"),
+        ("fidelity=[]", "fidelity"),
         ("split_seed=-1", "split_seed"),
         ("p_tar=0.805", "p_tar"),
         ("p_tar=1.01", "p_tar"),

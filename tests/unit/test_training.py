@@ -12,7 +12,7 @@ from early_exit.training import (
     Settings,
     exit_losses,
     fit,
-    shuffled,
+    batches_of,
     train_backbone,
     train_heads,
 )
@@ -188,7 +188,7 @@ def test_the_learning_rate_follows_its_schedule(schedule, progress, factor):
 
 
 def test_batches_hold_every_index_once_and_differ_by_one_at_most():
-    batches = shuffled(33, 16, np.random.default_rng(0))
+    batches = batches_of(33, 16, np.random.default_rng(0))
     assert [len(batch) for batch in batches] == [11, 11, 11]
     assert sorted(np.concatenate(batches).tolist()) == list(range(33))
 

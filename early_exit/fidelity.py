@@ -1,0 +1,25 @@
+"""Where the released code does something else than the paper's idea, as switches (spec §12 and §13)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What is computed as in the released code; all off is the paper's idea."""
+
+    drop_blocks: bool = False
+    """The block that a branch stands after is missing from the network (oddity 2)."""
+    squash: bool = False
+    """Training pictures are resized to a square without regard to their shape (oddity 7)."""
+    fixed_order: bool = False
+    """Experts see their training pictures in the same order in every epoch (oddity 6)."""
+
+
+FIDELITIES = {
+    "corrected": Fidelity(),
+    "dropped-blocks": Fidelity(drop_blocks=True),
+    "squashed-resize": Fidelity(squash=True),
+    "fixed-order": Fidelity(fixed_order=True),
+    "released": Fidelity(drop_blocks=True, squash=True, fixed_order=True),
+}
+"""The paper's idea, each oddity by itself, and all of them."""
