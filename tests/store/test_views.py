@@ -84,6 +84,7 @@ def run(add_run, add_artifact):
         {stage: [] for stage in rows},
         columns={
             stage: {
+                **VARIANT,
                 "stage": stage,
                 "state": "succeeded",
                 "artifact_id": add_artifact(f"key-{stage}", tables, stage=stage),

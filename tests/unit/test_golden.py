@@ -154,13 +154,21 @@ def cases():
         "classify": [(Classify("pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
         "train-backbone": [
             (
-                TrainBackbone(CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1),
+                TrainBackbone(
+                    CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1
+                ),
                 learned,
             ),
         ],
         "features": [
-            (Features("test", "pristine", (0,), 0.0, 0, False, NARROW, False, None, "cpu"), [tested, trained]),
-            (Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"), [tested, trained]),
+            (
+                Features("test", "pristine", (0,), 0.0, 0, False, NARROW, False, None, "cpu"),
+                [tested, trained],
+            ),
+            (
+                Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"),
+                [tested, trained],
+            ),
         ],
         "train-expert": [
             (TrainExpert("pristine", CLASSES, 1, TRAINING, False, 5), [undistorted, held_out]),
@@ -175,7 +183,10 @@ def cases():
             (Sweep("classifier", "gaussian_blur", 2), [*EVERY_EXPERT, ("classify", {}, SEEN)]),
         ],
         "measure": [
-            (Measure(NARROW, False, CLASSES, 32, Measurement(0, 1), "cpu", "x"), [tested, trained, classifier, mine])
+            (
+                Measure(NARROW, False, CLASSES, 32, Measurement(0, 1), "cpu", "x"),
+                [tested, trained, classifier, mine],
+            )
         ],
         "latency": [
             (

@@ -298,7 +298,8 @@ def test_seeds_share_what_no_seed_touches(small):
 def test_results_stand_under_their_seed_and_what_is_shared_under_none():
     both = planned("seeds=[0, 1]")
     for stage, seeds in (("sweep", {0: 20, 1: 20}), ("latency", {0: 60, 1: 60}), ("prepare", {None: 6})):
-        assert Counter(both.jobs[position].seed for position in of(both, stage)) == seeds
+        variants = [both.jobs[position].variant for position in of(both, stage)]
+        assert Counter(variant and variant.seed for variant in variants) == seeds
 
 
 def test_a_seed_alone_and_beside_others_has_the_same_keys_but_for_latencies(small):
@@ -308,6 +309,34 @@ def test_a_seed_alone_and_beside_others_has_the_same_keys_but_for_latencies(smal
     assert set(keys(planned("seeds=1"))) - {
         job.key for job in planned("seeds=1").jobs if job.params.stage in ("measure", "latency")
     } <= set(keys(both))
+
+
+# ---- fidelity ------------------------------------------------------------------------------------------
+
+
+def test_fidelities_share_what_they_compute_alike(small):
+    both = planned('fidelity=["corrected", "fixed-order"]')
+    assert set(keys(small)) <= set(keys(both))
+    counts, once = (stages_of(p, range(len(p.jobs))) for p in (both, small))
+    assert (counts["features"], counts["spectra"]) == (once["features"], once["spectra"])
+    assert counts["train-expert"] == 2 * once["train-expert"]
+    names = Counter(both.jobs[position].variant.fidelity for position in of(both, "sweep"))
+    assert names == {"corrected": 20, "fixed-order": 20}
+
+
+def test_measurements_of_several_fidelities_come_one_after_another():
+    both = planned('fidelity=["corrected", "released"]')
+    first, second = of(both, "measure")
+    assert set(both.jobs[first].after) == set(of(both, "sweep"))
+    assert both.jobs[second].after == (first,)
+
+
+def test_squashed_pictures_are_those_of_training_only():
+    released = planned("fidelity=squashed-resize")
+    squashed = {
+        released.jobs[p].params.split: released.jobs[p].params.squashed for p in of(released, "prepare")
+    }
+    assert squashed == {"train": True, "validation": False, "test": False}
 
 
 # ---- steps of the paper --------------------------------------------------------------------------------

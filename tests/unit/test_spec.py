@@ -104,6 +104,12 @@ def test_every_threshold_may_be_the_headline():
         assert resolve("demo", [f"p_tar={p_tar}"]).p_tar == p_tar
 
 
+def test_a_frozen_backbone_cannot_make_up_for_dropped_blocks():
+    with pytest.raises(UsageError, match=r"fidelity released drops blocks.*backbone\.epochs=8"):
+        resolve("photos", ["fidelity=released"])
+    assert resolve("photos", ["fidelity=released", "backbone.epochs=8"]).fidelity == ("released",)
+
+
 # ---- mistakes -----------------------------------------------------------------------------------------
 
 

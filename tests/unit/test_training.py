@@ -10,9 +10,9 @@ from early_exit.training import (
     SCHEDULES,
     Diverged,
     Settings,
+    batches_of,
     exit_losses,
     fit,
-    batches_of,
     train_backbone,
     train_heads,
 )
