@@ -1,6 +1,6 @@
 """The paper's three results as tables: accuracy, offloading probability, end-to-end latency."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from db.models import Run
+from early_exit.uncertainty import mean_and_margin
 from early_exit.vocabulary import EXPERTS, POLICIES
 
 Row = dict[str, Any]
@@ -23,15 +24,39 @@ class ResultTable:
     rows: list[list[str]]
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a view in people's units: times ``scale``, one decimal."""
+
+    column: str
+    scale: float
+
+    def over_seeds(self, rows: Sequence[Row]) -> str:
+        """Mean, and ± half its 95 % interval where several seeds have a value; – for none."""
+        values = [self.scale * row[self.column] for row in rows if row[self.column] is not None]
+        if not values:
+            return "–"
+        mean, margin = mean_and_margin(values)
+        return f"{mean:.1f}" if margin is None else f"{mean:.1f} ± {margin:.1f}"
+
+
+OVERALL = Quantity("overall_accuracy", 100)
+ON_THE_EDGE = Quantity("edge_accuracy", 100)
+OFFLOADED = Quantity("offloading_probability", 100)
+MILLISECONDS = Quantity("mean_seconds", 1000)
+
+
 def tables(session: Session, run_id: int) -> list[ResultTable]:
-    """The tables of a run at its headline threshold; a table without any row is left out."""
+    """The tables of a run at its headline threshold, for each fidelity; one without any row is left out."""
     p_tar = headline(session, run_id)
-    found = [
-        _accuracy(_read(session, "accuracy", run_id, p_tar), p_tar),
-        _offloading(_read(session, "offloading", run_id, p_tar), p_tar),
-        _latency(_read(session, "latency", run_id, p_tar), p_tar),
-    ]
-    return [table for table in found if table.rows]
+    found = []
+    for view, build in (("accuracy", _accuracy), ("offloading", _offloading), ("latency", _latency)):
+        rows = _read(session, view, run_id, p_tar)
+        fidelities = list(dict.fromkeys(row["fidelity"] for row in rows))
+        for fidelity in fidelities:
+            suffix = f", fidelity {fidelity}" if len(fidelities) > 1 else ""
+            found.append(build([row for row in rows if row["fidelity"] == fidelity], p_tar, suffix))
+    return found
 
 
 def headline(session: Session, run_id: int) -> float:
@@ -45,44 +70,43 @@ def _read(session: Session, view: str, run_id: int, p_tar: float) -> list[Row]:
     return [dict(row) for row in session.execute(statement, {"run": run_id, "p_tar": p_tar}).mappings()]
 
 
-def _accuracy(rows: list[Row], p_tar: float) -> ResultTable:
-    def cell(row: Row) -> str:
-        return f"{_percent(row['overall_accuracy'])} / {_percent(row['edge_accuracy'])}"
-
-    title = f"Accuracy at p_tar {p_tar:g}: overall / on the edge, %"
-    return ResultTable("accuracy", title, ["kind", "σ", *POLICIES], _policy_rows(rows, cell))
+def _accuracy(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
+    title = f"Accuracy at p_tar {p_tar:g}{suffix}: overall / on the edge, %"
+    body = _policy_rows(rows, lambda same: f"{OVERALL.over_seeds(same)} / {ON_THE_EDGE.over_seeds(same)}")
+    return ResultTable("accuracy", title, ["kind", "σ", *POLICIES], body)
 
 
-def _offloading(rows: list[Row], p_tar: float) -> ResultTable:
-    def cell(row: Row) -> str:
-        return _percent(row["offloading_probability"])
+def _offloading(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
+    title = f"Offloading probability at p_tar {p_tar:g}{suffix}, %"
+    return ResultTable(
+        "offloading", title, ["kind", "σ", *POLICIES], _policy_rows(rows, OFFLOADED.over_seeds)
+    )
 
-    title = f"Offloading probability at p_tar {p_tar:g}, %"
-    return ResultTable("offloading", title, ["kind", "σ", *POLICIES], _policy_rows(rows, cell))
 
-
-def _latency(rows: list[Row], p_tar: float) -> ResultTable:
-    def cell(row: Row) -> str:
-        return f"{1000 * row['mean_seconds']:.1f}"
-
-    title = f"End-to-end latency at p_tar {p_tar:g}: mean over the test images, ms"
+def _latency(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
+    title = f"End-to-end latency at p_tar {p_tar:g}{suffix}: mean over the test images, ms"
     body = [
         [profile, *cells]
         for profile in sorted({row["profile"] for row in rows})
-        for cells in _policy_rows([row for row in rows if row["profile"] == profile], cell)
+        for cells in _policy_rows([row for row in rows if row["profile"] == profile], MILLISECONDS.over_seeds)
     ]
     return ResultTable("latency", title, ["network", "kind", "σ", *POLICIES], body)
 
 
-def _policy_rows(rows: list[Row], cell: Callable[[Row], str]) -> list[list[str]]:
-    """One line per kind and level, one cell per policy; empty where its job has no result."""
-    cells = {(row["kind"], row["level"], row["policy"]): cell(row) for row in rows}
+def _policy_rows(rows: list[Row], cell: Callable[[Sequence[Row]], str]) -> list[list[str]]:
+    """One line per kind and level, one cell per policy over all seeds; empty where there is no result."""
+    same: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        same.setdefault((row["kind"], row["level"], row["policy"]), []).append(row)
     conditions = {(row["kind"], row["level"]) for row in rows}
     return [
-        [kind, str(level), *(cells.get((kind, level, policy), "") for policy in POLICIES)]
+        [
+            kind,
+            str(level),
+            *(
+                cell(same[kind, level, policy]) if (kind, level, policy) in same else ""
+                for policy in POLICIES
+            ),
+        ]
         for kind, level in sorted(conditions, key=lambda c: (EXPERTS.index(c[0]), c[1]))
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
