@@ -7,9 +7,10 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import OperationalError
 
 from db.engine import DatabaseError
+from db.published import write_down
 from db.views import VIEWS
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in ``db/migrations``."""
 
 _LOCK = 7_206_118
@@ -46,6 +47,7 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
+        write_down(connection)
         for name, definition in VIEWS.items():
             connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
             connection.execute(text(f"CREATE VIEW {name} AS {definition}"))

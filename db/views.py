@@ -57,6 +57,30 @@ FROM jobs j JOIN classifications c ON c.artifact_id = j.artifact_id
 GROUP BY j.run_id, j.fidelity, j.seed, c.kind, c.level, c.seen
 """
 
+PAPER_COMPARISON = """
+SELECT j.run_id AS run, j.fidelity, j.seed, p.policy, p.kind, p.level, p.p_tar, s.n AS images,
+       p.overall_accuracy AS published_overall_accuracy,
+       CAST(s.c1 + s.c2 + s.c3 + s.c4 AS DOUBLE PRECISION) / s.n AS overall_accuracy,
+       p.edge_exit_probability AS published_edge_exit_probability,
+       CAST(s.n1 + s.n2 + s.n3 AS DOUBLE PRECISION) / s.n AS edge_exit_probability,
+       p.edge_accuracy AS published_edge_accuracy,
+       CAST(s.c1 + s.c2 + s.c3 AS DOUBLE PRECISION) / NULLIF(s.n1 + s.n2 + s.n3, 0) AS edge_accuracy
+FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
+JOIN published p ON p.policy = s.policy AND p.kind = s.kind AND p.level = s.level AND p.p_tar = s.p_tar
+"""
+
+CLASSIFIER_COST = """
+SELECT j.run_id AS run, j.fidelity, j.seed, c.kind, c.level, c.p_tar, c.n AS images,
+       CAST(o.c1 + o.c2 + o.c3 + o.c4 AS DOUBLE PRECISION) / o.n AS oracle_accuracy,
+       CAST(c.c1 + c.c2 + c.c3 + c.c4 AS DOUBLE PRECISION) / c.n AS classifier_accuracy,
+       CAST(o.c1 + o.c2 + o.c3 + o.c4 - c.c1 - c.c2 - c.c3 - c.c4 AS DOUBLE PRECISION) / c.n AS accuracy_cost,
+       CAST(c.n4 - o.n4 AS DOUBLE PRECISION) / c.n AS offloading_cost
+FROM jobs j JOIN sweep_points c ON c.artifact_id = j.artifact_id AND c.policy = 'classifier'
+JOIN jobs k ON k.run_id = j.run_id AND k.seed = j.seed AND k.fidelity = j.fidelity
+JOIN sweep_points o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle'
+     AND o.kind = c.kind AND o.level = c.level AND o.p_tar = c.p_tar
+"""
+
 RUN_PROGRESS = """
 SELECT j.run_id AS run, r.state AS run_state, r.profile, j.stage, COUNT(*) AS jobs,
        SUM(CASE WHEN j.found THEN 1 ELSE 0 END) AS found,
@@ -79,6 +103,8 @@ VIEWS = {
     "exit_rates": EXIT_RATES,
     "latency": LATENCY,
     "classifier_confusion": CLASSIFIER_CONFUSION,
+    "classifier_cost": CLASSIFIER_COST,
+    "paper_comparison": PAPER_COMPARISON,
     "run_progress": RUN_PROGRESS,
     "latest_run": LATEST_RUN,
 }
