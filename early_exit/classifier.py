@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from early_exit.determinism import set_deterministic
 from early_exit.network import to_tensors
+from early_exit.spectrum import brightest
 from early_exit.training import Batch, Checkpoint, Fit, Settings, batches_of, fit
 from early_exit.vocabulary import KINDS
 from early_exit.weights import WeightsError
@@ -25,9 +26,11 @@ class DistortionNet(nn.Module):
     conv 3→32 k3 s2 · conv 32→16 k3 · maxpool 2 · conv 16→1 k1 · maxpool 2 · linear → 3 kinds.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, released_spectra: bool = False) -> None:
         super().__init__()
         self.size = size
+        self.released_spectra = released_spectra
+        self.brightest = brightest(size, released=released_spectra)
         self.first = nn.Conv2d(3, 32, 3, stride=2)
         self.second = nn.Conv2d(32, 16, 3)
         self.third = nn.Conv2d(16, 1, 1)
@@ -35,14 +38,14 @@ class DistortionNet(nn.Module):
         self.linear = nn.Linear(side * side, len(KINDS))
 
     def forward(self, spectra: Tensor) -> Tensor:
-        """Spectra (N, size, size), any float type, to logits (N, 1, 3) in the order of ``KINDS``.
+        """Spectra (N, size, size), any float type or uint8, to logits (N, 1, 3) in the order of ``KINDS``.
 
         A spectrum is scaled to [0, 1] and stands in all three input channels. Nothing stands between the
         first two convolutions, so they are computed as the one 7×7 convolution of stride 2 that they amount
         to, and that as a 4×4 one on the four pixels of each 2×2 square: the same function and gradients up
         to rounding, several times faster.
         """
-        x = spectra.unsqueeze(1).to(torch.float32) / math.log(1 + 255 * self.size**2)
+        x = spectra.unsqueeze(1).to(torch.float32) / self.brightest
         first = self.first.weight.sum(dim=1, keepdim=True)  # three equal channels: their kernels add up
         kernel = F.conv_transpose2d(self.second.weight, first, stride=2)  # (16, 1, 7, 7)
         assert self.first.bias is not None
@@ -58,9 +61,11 @@ class DistortionNet(nn.Module):
         return logits.unsqueeze(1)
 
 
-def load_classifier(tensors: Mapping[str, np.ndarray], size: int) -> DistortionNet:
+def load_classifier(
+    tensors: Mapping[str, np.ndarray], size: int, *, released_spectra: bool = False
+) -> DistortionNet:
     """The classifier with these weights, in eval mode; ``WeightsError`` when they are another size's."""
-    net = DistortionNet(size)
+    net = DistortionNet(size, released_spectra=released_spectra)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     if {name: array.shape for name, array in tensors.items()} != expected:
         raise WeightsError(f"classifier: not the weights of a DistortionNet of size {size}")
@@ -69,7 +74,7 @@ def load_classifier(tensors: Mapping[str, np.ndarray], size: int) -> DistortionN
 
 
 Spectra = tuple[np.ndarray, np.ndarray]
-"""float16 spectra (N, size, size) and their kinds int64 (N,), an index into ``KINDS``."""
+"""float16 spectra (N, size, size), released ones uint8, and their kinds int64 (N,), an index into ``KINDS``."""
 
 
 def train_classifier(
@@ -85,7 +90,8 @@ def train_classifier(
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = DistortionNet(train[0].shape[-1]).to(device)
+        released = train[0].dtype == np.uint8
+        net = DistortionNet(train[0].shape[-1], released_spectra=released).to(device)
 
     def batch(examples: Spectra, index: np.ndarray) -> Batch:
         return torch.tensor(examples[0][index]).to(device), torch.tensor(examples[1][index]).to(device)

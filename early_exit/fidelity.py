@@ -13,6 +13,10 @@ class Fidelity:
     """Training pictures are resized to a square without regard to their shape (oddity 7)."""
     fixed_order: bool = False
     """Experts see their training pictures in the same order in every epoch (oddity 6)."""
+    adapt_batchnorm: bool = False
+    """The backbone's BatchNorm goes on learning statistics while a distortion's heads train (oddity 5)."""
+    released_spectra: bool = False
+    """Spectra in 8 bits that wrap around; those of training with R and B swapped, stored as JPEG (oddity 16)."""
 
 
 FIDELITIES = {
@@ -20,6 +24,10 @@ FIDELITIES = {
     "dropped-blocks": Fidelity(drop_blocks=True),
     "squashed-resize": Fidelity(squash=True),
     "fixed-order": Fidelity(fixed_order=True),
-    "released": Fidelity(drop_blocks=True, squash=True, fixed_order=True),
+    "adapted-batchnorm": Fidelity(adapt_batchnorm=True),
+    "released-spectra": Fidelity(released_spectra=True),
+    "released": Fidelity(
+        drop_blocks=True, squash=True, fixed_order=True, adapt_batchnorm=True, released_spectra=True
+    ),
 }
 """The paper's idea, each oddity by itself, and all of them."""

@@ -113,6 +113,13 @@ def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.array(scaled, dtype=np.uint8)
 
 
+def through_jpeg(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (H, W) or RGB (H, W, 3) as it comes back from a JPEG file of Pillow's default quality, 75."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return np.array(Image.open(file, formats=("JPEG",)), dtype=np.uint8)
+
+
 def resize_to(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (spec §4).
 

@@ -18,7 +18,7 @@ from early_exit.classifier import DistortionNet
 from early_exit.determinism import set_deterministic
 from early_exit.features import normalise
 from early_exit.network import Backbone, Heads
-from early_exit.spectrum import spectrum
+from early_exit.spectrum import released_spectrum, spectrum
 
 Result = TypeVar("Result")
 
@@ -95,7 +95,8 @@ class _Watch:
 
 
 def _classify(classifier: DistortionNet, picture: np.ndarray, spectrum_size: int) -> None:
-    logits = classifier(torch.tensor(spectrum(picture, spectrum_size)[None]))
+    transform = released_spectrum if classifier.released_spectra else spectrum
+    logits = classifier(torch.tensor(transform(picture, spectrum_size)[None]))
     logits.double().softmax(dim=2).max(dim=2)
 
 

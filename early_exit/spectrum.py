@@ -1,9 +1,12 @@
-"""The Fourier spectrum that the distortion classifier sees; one function for training and for use."""
+"""The Fourier spectrum that the distortion classifier sees: ours, one for training and use, and the released ones."""
 
+import math
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from early_exit.images import resize_to
+from early_exit.images import resize_to, through_jpeg
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Brightness of R, G and B. The released training script swaps R and B (spec §12, oddity 16)."""
@@ -21,3 +24,30 @@ def spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
     luma = resize_to(picture, size) @ LUMA
     frequencies = np.fft.fftshift(np.fft.fft2(luma))
     return np.log1p(np.abs(frequencies)).astype(np.float16)
+
+
+def released_spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """What the released edge computes: 20·ln|F| of the luma of uint8 RGB (H, W, 3), cast to 8 bits: (size, size).
+
+    The cast truncates and wraps around above 255 (some bins around zero frequency); ln 0 becomes 0. Source:
+    spec §4.
+    """
+    luma = cv2.cvtColor(resize_to(picture, size), cv2.COLOR_RGB2GRAY)
+    return _in_8_bits(np.asarray(luma))
+
+
+def released_training_spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """As ``released_spectrum`` for training: R and B swap their weights, and the spectrum goes through JPEG."""
+    luma = cv2.cvtColor(resize_to(picture, size), cv2.COLOR_BGR2GRAY)
+    return through_jpeg(_in_8_bits(np.asarray(luma)))
+
+
+def _in_8_bits(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    magnitudes = np.abs(np.fft.fftshift(np.fft.fft2(luma)))
+    logarithms = 20 * np.log(magnitudes, where=magnitudes > 0, out=np.zeros_like(magnitudes))
+    return (logarithms.astype(np.int64) & 0xFF).astype(np.uint8)
+
+
+def brightest(size: int, *, released: bool) -> float:
+    """What a spectrum of this size is divided by to lie in [0, 1]."""
+    return 255.0 if released else math.log(1 + 255 * size**2)

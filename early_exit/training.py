@@ -165,9 +165,14 @@ def _per_parameter(
 ) -> torch.optim.Optimizer:
     groups = [
         {"params": [parameter], "factor": factors.get(name.split(".")[0], 1.0)}
-        for name, parameter in model.named_parameters()
+        for name, parameter in trained(model)
     ]
     return optimizer(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)  # type: ignore[call-arg]
+
+
+def trained(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    """The parameters that are not frozen, by name."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _best(epochs: Sequence[Epoch]) -> int:
@@ -198,7 +203,7 @@ def _snapshot(
     """Everything that the next epoch starts from, as flat arrays and one JSON text."""
     arrays = {f"model.{name}": array for name, array in to_arrays(model).items()}
     arrays |= {f"best.{name}": array for name, array in best.items()}
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model):
         for moment in ("exp_avg", "exp_avg_sq"):
             arrays[f"{moment}.{name}"] = optimizer.state[parameter][moment].cpu().numpy().copy()
     return arrays, {"epochs": json.dumps([asdict(epoch) for epoch in epochs])}
@@ -218,7 +223,7 @@ def _restore(
         parts[part][name] = array
     epochs = [Epoch(**epoch) for epoch in json.loads(metadata["epochs"])]
     model.load_state_dict(to_tensors(parts["model"]))
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained(model):
         moments = {part: torch.tensor(parts[part][name]) for part in ("exp_avg", "exp_avg_sq")}
         moments = {part: moment.to(parameter.device) for part, moment in moments.items()}
         optimizer.state[parameter] = {"step": torch.tensor(float(len(epochs) * steps)), **moments}

@@ -12,6 +12,7 @@ from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, POLICIES, PRIS
 from orchestrator.graph import Plan, Variant, cut
 from orchestrator.spec import Spec
 from tasks.params import (
+    AdaptExpert,
     BackboneTraining,
     Classify,
     Distort,
@@ -93,9 +94,16 @@ class _Walk:
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
         self.classified = self._classify(classifier, distorted)
-        features = self._training_features(prepared, backbone)
-        experts = self._train_experts(features)
-        self.predicted = self._predict(experts, self._test_features(distorted, backbone))
+        if self._fidelity.adapt_batchnorm:
+            experts = self._adapt_experts(prepared, backbone)
+            backbones = experts | {PRISTINE: backbone}
+        else:
+            experts = self._train_experts(self._training_features(prepared, backbone, EXPERTS), EXPERTS)
+            backbones = dict.fromkeys(EXPERTS, backbone)
+        self.predicted = {}
+        for expert in EXPERTS:
+            features = self._test_features(distorted, backbones[expert])
+            self.predicted |= self._predict(expert, experts[expert], features)
         self.measured_from = [prepared[TEST][0], backbone, experts[PRISTINE], classifier]
         return self._sweep()
 
@@ -115,10 +123,13 @@ class _Walk:
         return [(start, min(start + step, size)) for start in range(0, size, step)]
 
     def _prepare(self, split: str) -> list[int]:
-        digest, size = self.dataset.digest, self.spec.image_size
         squashed = self._fidelity.squash and split == TRAIN
+        return self._prepare_as("squash" if squashed else "margin", split, self.spec.image_size)
+
+    def _prepare_as(self, resize: str, split: str, size: int) -> list[int]:
+        digest = self.dataset.digest
         return [
-            self._add(Prepare(digest, split, start, stop, size, squashed), f"{split} {start}–{stop - 1}", ())
+            self._add(Prepare(digest, split, start, stop, size, resize), f"{split} {start}–{stop - 1}", ())
             for start, stop in self._shards(split)
         ]
 
@@ -155,7 +166,11 @@ class _Walk:
         return self.plan.jobs[position].label.rpartition(", ")[2]
 
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
-        spec = self.spec
+        spec, released = self.spec, self._fidelity.released_spectra
+        if released:  # they are taken of pictures that were never larger
+            prepared = {
+                split: self._prepare_as("plain", split, spec.spectrum_size) for split in (TRAIN, VALIDATION)
+            }
         spectra = [
             self._add(
                 Spectra(
@@ -163,6 +178,7 @@ class _Walk:
                     kind=kind,
                     levels=spec.levels.of(kind),
                     spectrum_size=spec.spectrum_size,
+                    form="released-training" if released else "ours",
                     seed=None if kind == PRISTINE else self.variant.seed,
                 ),
                 f"{kind}, {self._shard_of(shard)}",
@@ -181,7 +197,8 @@ class _Walk:
         self, classifier: int, distorted: dict[tuple[str, int], list[int]]
     ) -> dict[tuple[str, int], list[int]]:
         jobs: dict[tuple[str, int], list[int]] = {}
-        spectra = Spectra(TEST, PRISTINE, (0,), self.spec.spectrum_size, None)
+        form = "released-edge" if self._fidelity.released_spectra else "ours"
+        spectra = Spectra(TEST, PRISTINE, (0,), self.spec.spectrum_size, form, None)
         for (kind, level), shards in distorted.items():
             params = Classify(kind, level, self.spec.spectrum_size)
             jobs[kind, level] = []
@@ -192,7 +209,7 @@ class _Walk:
         return jobs
 
     def _training_features(
-        self, prepared: dict[str, list[int]], backbone: int
+        self, prepared: dict[str, list[int]], backbone: int, experts: tuple[str, ...]
     ) -> dict[tuple[str, str], list[list[int]]]:
         """By (split, kind): for each view the jobs of all shards.
 
@@ -202,7 +219,7 @@ class _Walk:
         half = self.spec.views // 2
         undistorted = self.spec.views if self._augmented else 1
         jobs: dict[tuple[str, str], list[list[int]]] = {}
-        for kind in EXPERTS:
+        for kind in experts:
             own = range(undistorted) if kind == PRISTINE else range(half, self.spec.views)
             shared = [] if kind == PRISTINE else jobs[TRAIN, PRISTINE][:half]
             share = 0.0 if kind == PRISTINE else 1.0
@@ -258,10 +275,12 @@ class _Walk:
             for (kind, level), shards in distorted.items()
         }
 
-    def _train_experts(self, features: dict[tuple[str, str], list[list[int]]]) -> dict[str, int]:
+    def _train_experts(
+        self, features: dict[tuple[str, str], list[list[int]]], experts: tuple[str, ...]
+    ) -> dict[str, int]:
         """Pristine first: the other experts start from its heads."""
         jobs: dict[str, int] = {}
-        for kind in EXPERTS:
+        for kind in experts:
             undistorted = self.spec.views if kind == PRISTINE else self.spec.views // 2
             repeats = 1 if self._augmented else undistorted
             params = TrainExpert(
@@ -277,8 +296,30 @@ class _Walk:
             jobs[kind] = self._add(params, kind, [*(job for view in views for job in view), *start])
         return jobs
 
+    def _adapt_experts(self, prepared: dict[str, list[int]], backbone: int) -> dict[str, int]:
+        """Pristine on cached vectors; the others with a BatchNorm of their own, so that vectors cannot be cached."""
+        spec = self.spec
+        jobs = self._train_experts(self._training_features(prepared, backbone, (PRISTINE,)), (PRISTINE,))
+        for kind in (kind for kind in EXPERTS if kind != PRISTINE):
+            params = AdaptExpert(
+                expert=kind,
+                classes=self.dataset.classes,
+                levels=spec.levels.of(kind),
+                architecture=spec.architecture,
+                drop_blocks=self._fidelity.drop_blocks,
+                augmented=self._augmented,
+                training=spec.expert,
+                fixed_order=self._fidelity.fixed_order,
+                seed=self.variant.seed,
+                device=spec.device,
+                threads=spec.training.threads,
+            )
+            reads = [backbone, jobs[PRISTINE], *prepared[TRAIN], *prepared[VALIDATION]]
+            jobs[kind] = self._add(params, kind, reads)
+        return jobs
+
     def _predict(
-        self, experts: dict[str, int], features: dict[tuple[str, int], list[int]]
+        self, expert: str, trained: int, features: dict[tuple[str, int], list[int]]
     ) -> dict[tuple[str, str, int], list[int]]:
         """By (expert, kind, level): every expert on every kind and level."""
         return {
@@ -286,11 +327,10 @@ class _Walk:
                 self._add(
                     Predict(expert, kind, level),
                     f"{expert} expert on {kind} {level}, {self._shard_of(shard)}",
-                    [shard, position],
+                    [shard, trained],
                 )
                 for shard in shards
             ]
-            for expert, position in experts.items()
             for (kind, level), shards in features.items()
         }
 
@@ -324,6 +364,7 @@ class _Walk:
             drop_blocks=self._fidelity.drop_blocks,
             classes=self.dataset.classes,
             spectrum_size=spec.spectrum_size,
+            released_spectra=self._fidelity.released_spectra,
             measurement=spec.measurement,
             device=spec.device,
             hardware=spec.hardware,

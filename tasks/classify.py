@@ -1,5 +1,7 @@
 """classify: which distortion the classifier sees in test pictures."""
 
+import numpy as np
+
 from db.results import Classification
 from early_exit.classifier import classify, load_classifier
 from early_exit.vocabulary import KINDS
@@ -10,7 +12,11 @@ from tasks.params import Classify
 def compute(params: Classify, context: JobContext) -> Output:
     """``seen`` (index into ``KINDS``) and ``images`` int64 (N,); rows in ``classifications``."""
     spectra = context.input("spectra").load()
-    net = load_classifier(context.input("train-classifier").load(), params.spectrum_size)
+    net = load_classifier(
+        context.input("train-classifier").load(),
+        params.spectrum_size,
+        released_spectra=spectra["spectra"].dtype == np.uint8,
+    )
     seen, confidence = classify(net, spectra["spectra"])
     rows = [
         {

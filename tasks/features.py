@@ -22,7 +22,8 @@ def compute(params: Features, context: JobContext) -> Output:
         seed=params.seed or 0,
     )
     architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
-    backbone = _folded(context.input("train-backbone"), architecture)
+    (source,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
+    backbone = _folded(source, architecture)
     vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})
@@ -31,4 +32,5 @@ def compute(params: Features, context: JobContext) -> Output:
 @functools.lru_cache(maxsize=1)
 def _folded(source: Input, architecture: Architecture) -> Backbone:
     """The backbone ready for inference, kept for the next shard: building it takes as long as a shard's passes."""
-    return fold_batchnorm(load_weights(source.load(), architecture))
+    tensors = {name: tensor for name, tensor in source.load().items() if name.startswith("features.")}
+    return fold_batchnorm(load_weights(tensors, architecture))

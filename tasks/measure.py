@@ -23,7 +23,11 @@ def compute(params: Measure, context: JobContext) -> Output:
         measure(
             fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
             load_heads(heads_of(context.input("train-expert").load())),
-            load_classifier(context.input("train-classifier").load(), params.spectrum_size),
+            load_classifier(
+                context.input("train-classifier").load(),
+                params.spectrum_size,
+                released_spectra=params.released_spectra,
+            ),
             load_pictures(context)["pictures"],
             params.spectrum_size,
             params.device,

@@ -156,8 +156,9 @@ class Prepare(StageParams):
     start: int
     stop: int
     image_size: int
-    squashed: bool
-    """Resized to a square without regard to the picture's shape, as the released training does."""
+    resize: str
+    """``margin``: shorter side to 1.1 times the size, then the centre; ``plain``: to the size itself;
+    ``squash``: both sides to the size, as the released training does."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,8 @@ class Distort(StageParams):
 class Spectra(StageParams):
     """Fourier spectra of pictures, after distorting each at a level drawn from ``levels``.
 
-    Test pictures arrive distorted: their ``kind`` is pristine here, and nothing is added.
+    Test pictures arrive distorted: their ``kind`` is pristine here, and nothing is added. ``form``: ``ours``,
+    or what the released code computes for ``released-training`` and at the ``released-edge``.
     """
 
     stage = "spectra"
@@ -193,6 +195,7 @@ class Spectra(StageParams):
     kind: str
     levels: tuple[int, ...]
     spectrum_size: int
+    form: str
     seed: int | None
 
 
@@ -296,6 +299,32 @@ class TrainExpert(StageParams):
 
 
 @dataclass(frozen=True)
+class AdaptExpert(StageParams):
+    """Train one distortion's heads while the backbone's BatchNorm adapts: a pass per picture and epoch.
+
+    Its artifact holds the adapted backbone as well as the heads and temperatures.
+    """
+
+    stage = "adapt-expert"
+    version = 1
+    libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
+    writes_rows = True
+    deadline_seconds = 7 * 24 * 3600
+
+    expert: str
+    classes: int
+    levels: tuple[int, ...]
+    architecture: Architecture
+    drop_blocks: bool
+    augmented: bool
+    training: Training
+    fixed_order: bool
+    seed: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
 class Predict(StageParams):
     """Confidence and class of one expert at each exit for one test shard, kind and level."""
 
@@ -339,6 +368,7 @@ class Measure(StageParams):
     drop_blocks: bool
     classes: int
     spectrum_size: int
+    released_spectra: bool
     measurement: Measurement
     device: str
     hardware: str
@@ -374,6 +404,7 @@ STAGES: dict[str, type[StageParams]] = {
         TrainBackbone,
         Features,
         TrainExpert,
+        AdaptExpert,
         Predict,
         Sweep,
         Measure,

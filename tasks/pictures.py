@@ -31,6 +31,15 @@ def load_pictures(context: JobContext) -> Tensors:
     return source.load()
 
 
+def examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All prepared pictures of a split, uint8 (N, H, W, 3), and their labels int64 (N,)."""
+    shards = [source.load() for source in context.inputs("prepare", split=split)]
+    return (
+        np.concatenate([shard["pictures"] for shard in shards]),
+        np.concatenate([shard["labels"] for shard in shards]),
+    )
+
+
 def changed(pictures: Tensors, view: View) -> np.ndarray:
     """uint8 (N, H, W, 3): every picture of ``pictures`` as ``view`` has it."""
     return np.stack(

@@ -8,15 +8,17 @@ from sqlalchemy import select
 from db.engine import reading
 from db.models import IMAGE_FILE_COLUMNS, Dataset, Image, Run
 from early_exit.dataset import ImageFile, InputChanged, read
-from early_exit.images import decode, fit, squash
+from early_exit.images import decode, fit, resize_to, squash
 from tasks.job_io import JobContext, Output, Refused
 from tasks.params import Prepare
+
+RESIZES = {"margin": fit, "plain": resize_to, "squash": squash}
 
 
 def compute(params: Prepare, context: JobContext) -> Output:
     """``pictures`` uint8 (N, size, size, 3), ``labels`` and ``images`` (dataset positions) int64 (N,)."""
     root, images = _images(params, context)
-    resize = squash if params.squashed else fit
+    resize = RESIZES[params.resize]
     try:
         pictures = [resize(decode(read(root, image)), params.image_size) for image in images]
     except (InputChanged, FileNotFoundError) as error:

@@ -1,16 +1,26 @@
 """spectra: Fourier spectra of pictures."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from early_exit.spectrum import spectrum
+from early_exit.images import through_jpeg
+from early_exit.spectrum import released_spectrum, released_training_spectrum, spectrum
 from tasks.job_io import JobContext, Output
 from tasks.params import Spectra
 from tasks.pictures import View, changed, load_pictures
 
+FORMS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "ours": spectrum,
+    "released-training": released_training_spectrum,
+    "released-edge": lambda picture, size: released_spectrum(through_jpeg(picture), size),
+}
+
 
 def compute(params: Spectra, context: JobContext) -> Output:
-    """``spectra`` float16 (N, size, size) and ``images`` int64 (N,)."""
+    """``spectra`` float16 (N, size, size), released ones uint8, and ``images`` int64 (N,)."""
     pictures = load_pictures(context)
     view = View("spectra", params.kind, params.levels, 1.0, 0, augmented=False, seed=params.seed or 0)
-    spectra = [spectrum(picture, params.spectrum_size) for picture in changed(pictures, view)]
+    transform = FORMS[params.form]
+    spectra = [transform(picture, params.spectrum_size) for picture in changed(pictures, view)]
     return Output({"spectra": np.stack(spectra), "images": pictures["images"]})

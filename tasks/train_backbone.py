@@ -1,7 +1,5 @@
 """train-backbone: the shared backbone, trained on pristine pictures or taken as given."""
 
-import numpy as np
-
 from db.artifacts import BadArtifact, Tensors, uri_of
 from early_exit.network import Architecture
 from early_exit.training import Settings, train_backbone
@@ -9,6 +7,7 @@ from early_exit.weights import parse_weights
 from tasks.epochs import epoch_rows
 from tasks.job_io import JobContext, Output, Refused
 from tasks.params import TrainBackbone
+from tasks.pictures import examples
 
 
 def compute(params: TrainBackbone, context: JobContext) -> Output:
@@ -21,8 +20,8 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
     settings = dict(vars(params.training))
     head_learning_rate = settings.pop("head_learning_rate") or None
     fit = train_backbone(
-        _examples(context, "train"),
-        _examples(context, "validation"),
+        examples(context, "train"),
+        examples(context, "validation"),
         classes=params.classes,
         architecture=Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks),
         weights=weights,
@@ -42,11 +41,3 @@ def _given(context: JobContext, sha256: str) -> Tensors:
         return parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
     except BadArtifact as error:
         raise Refused(f"the given weights: {error}. Submit them again.") from None
-
-
-def _examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
-    shards = [source.load() for source in context.inputs("prepare", split=split)]
-    return (
-        np.concatenate([shard["pictures"] for shard in shards]),
-        np.concatenate([shard["labels"] for shard in shards]),
-    )

@@ -3,10 +3,11 @@
 import numpy as np
 
 from db.artifacts import Tensors
+from db.jobs import Rows
 from db.results import Expert, Temperature
 from early_exit.calibration import fit_temperatures
 from early_exit.network import load_heads, predict_logits
-from early_exit.training import Settings, train_heads
+from early_exit.training import Fit, Settings, train_heads
 from early_exit.vocabulary import PRISTINE
 from tasks.epochs import epoch_rows
 from tasks.job_io import Input, JobContext, Output
@@ -37,21 +38,25 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
         fixed_order=params.fixed_order,
     )
     temperatures = fit_temperatures(predict_logits(load_heads(fit.weights), held_out), held_out_labels)
+    heads = {HEADS + name: array for name, array in fit.weights.items()}
+    rows = expert_rows(params.expert, params.classes, fit, temperatures)
+    return Output({**heads, "temperatures": temperatures}, rows)
+
+
+def expert_rows(expert: str, classes: int, fit: Fit, temperatures: np.ndarray) -> Rows:
+    """Rows of ``experts``, ``temperatures`` and ``training_epochs`` of one trained expert."""
     best = fit.epochs[fit.best_epoch - 1]
-    expert = {
-        "expert": params.expert,
-        "classes": params.classes,
+    trained = {
+        "expert": expert,
+        "classes": classes,
         "best_epoch": fit.best_epoch,
         "validation_loss": best.validation_loss,
     }
     fitted = [
-        {"exit": number, "expert": params.expert, "temperature": temperature}
+        {"exit": number, "expert": expert, "temperature": temperature}
         for number, temperature in enumerate(temperatures.tolist(), start=1)
     ]
-    return Output(
-        {**{HEADS + name: array for name, array in fit.weights.items()}, "temperatures": temperatures},
-        {Expert: [expert], Temperature: fitted, **epoch_rows(f"{params.expert} expert", fit.epochs)},
-    )
+    return {Expert: [trained], Temperature: fitted, **epoch_rows(f"{expert} expert", fit.epochs)}
 
 
 def heads_of(expert: Tensors) -> Tensors:

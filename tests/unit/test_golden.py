@@ -28,6 +28,7 @@ from early_exit.vocabulary import EXPERTS, KINDS
 from tasks.job_io import JobContext
 from tasks.params import (
     STAGES,
+    AdaptExpert,
     Architecture,
     BackboneTraining,
     Classify,
@@ -141,14 +142,14 @@ def cases():
     classifier = ("train-classifier", {}, like(DistortionNet(32)))
     mine = ("train-expert", {}, expert())
     return {
-        "prepare": [(Prepare("d", "test", 1, 3, 32, False), [])],
+        "prepare": [(Prepare("d", "test", 1, 3, 32, "margin"), [])],
         "distort": [
             (Distort("gaussian_blur", 2, None), [tested]),
             (Distort("gaussian_noise", 30, 5), [tested]),
         ],
         "spectra": [
-            (Spectra("test", "pristine", (0,), 32, None), [tested]),
-            (Spectra("train", "gaussian_noise", (10, 40), 24, 5), [tested]),
+            (Spectra("test", "pristine", (0,), 32, "ours", None), [tested]),
+            (Spectra("train", "gaussian_noise", (10, 40), 24, "ours", 5), [tested]),
         ],
         "train-classifier": [(TrainClassifier(32, TRAINING, 5, "cpu", 1), seen)],
         "classify": [(Classify("pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
@@ -177,6 +178,25 @@ def cases():
                 [undistorted, distorted, held_out, mine],
             ),
         ],
+        "adapt-expert": [
+            (
+                AdaptExpert(
+                    "gaussian_noise", CLASSES, (10, 40), NARROW, False, True, TRAINING, True, 5, "cpu", 1
+                ),
+                [*learned, trained, mine],
+            )
+        ],
+        "prepare, released": [
+            (Prepare("d", "test", 0, 3, 32, "plain"), []),
+            (Prepare("d", "test", 0, 3, 32, "squash"), []),
+        ],
+        "spectra, released": [
+            (Spectra("test", "pristine", (0,), 24, "released-edge", None), [tested]),
+            (Spectra("train", "gaussian_blur", (1, 3), 32, "released-training", 5), [tested]),
+        ],
+        "train-expert, fixed order": [
+            (TrainExpert("pristine", CLASSES, 1, TRAINING, True, 5), [undistorted, held_out])
+        ],
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
             (Sweep("pristine", "gaussian_blur", 2), EVERY_EXPERT[:1]),
@@ -184,7 +204,7 @@ def cases():
         ],
         "measure": [
             (
-                Measure(NARROW, False, CLASSES, 32, Measurement(0, 1), "cpu", "x"),
+                Measure(NARROW, False, CLASSES, 32, False, Measurement(0, 1), "cpu", "x"),
                 [tested, trained, classifier, mine],
             )
         ],
@@ -246,7 +266,7 @@ def compute(engine, tmp_path):
         context.checkpoint.delete()
         return output
 
-    return lambda stage: [one(params, inputs) for params, inputs in cases()[stage]]
+    return lambda case: [one(params, inputs) for params, inputs in cases()[case]]
 
 
 def columns(outputs):
@@ -281,8 +301,13 @@ def summary(array):
     return [list(array.shape), [float(f"{number:.6g}") for number in numbers]]
 
 
-def golden(stage, outputs):
-    arrays = columns(outputs)
+def stage_of(case):
+    """A case is a stage, or a stage and what is special about its parameters."""
+    return case.partition(",")[0]
+
+
+def golden(case, outputs):
+    stage, arrays = stage_of(case), columns(outputs)
     if stage in EXACT:
         return digest(arrays)
     if stage == "measure":  # times differ from one second to the next; what is timed does not
@@ -312,23 +337,27 @@ def assert_equals(got, expected, tolerance):
             assert got[name] == value, name
 
 
-def tolerance_of(stage):
-    return TRAINED_TOLERANCE if stage.startswith("train-") else TOLERANCE
+def tolerance_of(case):
+    return TRAINED_TOLERANCE if case.startswith(("train-", "adapt-")) else TOLERANCE
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_output_of_a_stage_changes_only_with_its_version(stage, compute):
-    got = golden(stage, compute(stage))
-    version = str(STAGES[stage].version)
-    print(f'"{stage}": {{"{version}": {json.dumps(got)}}}')
-    assert version in GOLDEN[stage], "add what is printed above to golden.json"
-    assert_equals(got, GOLDEN[stage][version], tolerance_of(stage))
+def test_every_stage_has_a_case():
+    assert {stage_of(case) for case in cases()} == set(STAGES)
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "measure"])
-def test_outputs_that_differ_are_told_apart(stage, compute):
-    outputs = compute(stage)
-    expected = golden(stage, outputs)
+@pytest.mark.parametrize("case", cases())
+def test_output_of_a_stage_changes_only_with_its_version(case, compute):
+    got = golden(case, compute(case))
+    version = str(STAGES[stage_of(case)].version)
+    print(f'"{case}": {{"{version}": {json.dumps(got)}}}')
+    assert version in GOLDEN.get(case, {}), "add what is printed above to golden.json"
+    assert_equals(got, GOLDEN[case][version], tolerance_of(case))
+
+
+@pytest.mark.parametrize("case", [case for case in cases() if case != "measure"])
+def test_outputs_that_differ_are_told_apart(case, compute):
+    outputs = compute(case)
+    expected = golden(case, outputs)
     for output in outputs:
         for name, array in (output.tensors or {}).items():
             output.tensors[name] = array + np.ones_like(array)
@@ -336,4 +365,4 @@ def test_outputs_that_differ_are_told_apart(stage, compute):
             for row in rows:
                 row.update({name: value + 1 for name, value in row.items() if isinstance(value, int | float)})
     with pytest.raises(AssertionError):
-        assert_equals(golden(stage, outputs), expected, tolerance_of(stage))
+        assert_equals(golden(case, outputs), expected, tolerance_of(case))

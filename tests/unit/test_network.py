@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from torchvision.models import MobileNetV2
 
 from early_exit.network import (
+    STAGE_BLOCKS,
     Architecture,
     Backbone,
     Heads,
@@ -154,3 +155,26 @@ def test_heads_that_are_not_four_finite_layers_are_refused():
         load_heads(good | {"exits.2.bias": np.full(3, np.nan, np.float32)})
     with pytest.raises(WeightsError, match="tensors are exits"):
         load_heads({name: array for name, array in good.items() if name != "exits.3.bias"})
+
+
+def test_without_the_branches_blocks_the_stages_have_the_released_parameters():
+    """Blocks 3, 10 and 15 are missing (spec §5): 6,960 + 169,296 + 458,432 + 1,206,080 parameters."""
+    dropped = Backbone(Architecture(width=1.0, stem_stride=2, drop_blocks=True))
+    stages = [
+        sum(p.numel() for block in dropped.features[first:end] for p in block.parameters())
+        for first, end in STAGE_BLOCKS
+    ]
+    assert stages == [6_960, 169_296, 458_432, 1_206_080]
+    assert dropped.pooled_sizes == (96, 256, 640, 1280)
+
+
+def test_weights_of_dropped_blocks_are_left_out_when_they_are_there():
+    whole = Architecture(width=0.1, stem_stride=2)
+    dropped = Architecture(width=0.1, stem_stride=2, drop_blocks=True)
+    full = to_arrays(Backbone(whole))
+    kept = to_arrays(load_weights(full, dropped))
+    assert all(np.array_equal(array, full[name]) for name, array in kept.items())
+    assert {name.split(".")[1] for name in full} - {name.split(".")[1] for name in kept} == {"3", "10", "15"}
+    assert to_arrays(load_weights(kept, dropped)).keys() == kept.keys()
+    with pytest.raises(WeightsError, match=r"features\.3\."):
+        load_weights(kept, whole)

@@ -333,10 +333,28 @@ def test_measurements_of_several_fidelities_come_one_after_another():
 
 def test_squashed_pictures_are_those_of_training_only():
     released = planned("fidelity=squashed-resize")
-    squashed = {
-        released.jobs[p].params.split: released.jobs[p].params.squashed for p in of(released, "prepare")
-    }
-    assert squashed == {"train": True, "validation": False, "test": False}
+    resized = {released.jobs[p].params.split: released.jobs[p].params.resize for p in of(released, "prepare")}
+    assert resized == {"train": "squash", "validation": "margin", "test": "margin"}
+
+
+def test_with_an_adapting_batchnorm_every_expert_has_test_vectors_of_its_own(small):
+    adapted = planned("fidelity=adapted-batchnorm")
+    assert len(of(adapted, "adapt-expert")) == 2
+    assert len(of(adapted, "train-expert")) == 1
+    tested, once = (len(of(p, "features", split="test")) for p in (adapted, small))
+    assert tested == 3 * once
+    for position in of(adapted, "predict", expert="gaussian_blur"):
+        stages = stages_of(adapted, adapted.jobs[position].reads)
+        assert stages == {"features": 1, "adapt-expert": 1}
+
+
+def test_released_spectra_are_of_pictures_prepared_at_their_own_size():
+    released = planned("fidelity=released-spectra", "spectrum_size=48")
+    for position in of(released, "spectra", split="train"):
+        (read,) = released.jobs[position].reads
+        assert (released.jobs[read].params.resize, released.jobs[read].params.image_size) == ("plain", 48)
+        assert released.jobs[position].params.form == "released-training"
+    assert len(of(released, "spectra", split="test", form="released-edge")) == 8
 
 
 # ---- steps of the paper --------------------------------------------------------------------------------
@@ -377,7 +395,7 @@ def test_a_step_holds_nothing_that_its_targets_do_not_need():
 
 
 def test_the_whole_paper_is_not_cut(small):
-    assert set(stages_of(small, range(len(small.jobs)))) == set(STAGES)
+    assert set(stages_of(small, range(len(small.jobs)))) == set(STAGES) - {"adapt-expert"}
     assert set(TARGETS["full-paper"]) <= set(STAGES)
 
 
@@ -393,7 +411,7 @@ def changed_stages(one, other):
 EXPERT_AND_BELOW = {"train-expert", "predict", "sweep", "measure", "latency"}
 BACKBONE_AND_BELOW = {"train-backbone", "features", *EXPERT_AND_BELOW}
 CLASSIFIER_AND_BELOW = {"train-classifier", "classify", "sweep", "measure", "latency"}
-ALL = set(STAGES)
+ALL = set(STAGES) - {"adapt-expert"}
 
 
 @pytest.mark.parametrize(
@@ -536,7 +554,7 @@ def test_a_cuda_run_computes_on_the_gpu_what_torch_computes_there():
     for job in planned("device=cuda").jobs:
         queues.setdefault(job.params.stage, set()).add(job.params.queue)
     on_gpu = {"train-classifier", "train-backbone", "features", "measure"}
-    assert queues == {stage: {"gpu" if stage in on_gpu else "cpu"} for stage in STAGES}
+    assert queues == {stage: {"gpu" if stage in on_gpu else "cpu"} for stage in ALL}
 
 
 def test_a_cpu_run_sends_nothing_to_the_gpu(small):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from early_exit.spectrum import spectrum
+from early_exit.images import through_jpeg
+from early_exit.spectrum import released_spectrum, released_training_spectrum, spectrum
 
 
 def test_the_spectrum_of_a_uniform_picture_is_one_peak_in_the_middle():
@@ -39,3 +40,23 @@ def test_the_picture_is_resized_and_cropped_to_the_size():
 def test_white_gives_the_largest_value_there_is():
     white = np.full((224, 224, 3), 255, np.uint8)
     assert spectrum(white, 224).max() == pytest.approx(np.log1p(255 * 224**2), abs=0.008)
+
+
+def test_the_released_spectrum_of_one_grey_is_a_single_bin_that_wraps_around():
+    """A 4×4 picture of grey 100: |F| is 1,600 at zero frequency, 20·ln 1600 = 147.6; elsewhere ln 0 becomes 0."""
+    picture = np.full((4, 4, 3), 100, np.uint8)
+    expected = np.zeros((4, 4), np.uint8)
+    expected[2, 2] = 147
+    np.testing.assert_array_equal(released_spectrum(picture, 4), expected)
+    bright = np.full((300, 300, 3), 255, np.uint8)  # 20·ln(255·90,000) = 339.0, and 339 − 256 = 83
+    assert released_spectrum(bright, 300)[150, 150] in (82, 83)
+
+
+def test_released_training_swaps_the_weights_of_red_and_blue():
+    """Of pure red 200 the luma is 23 there (0.114) and 60 (0.299) at the edge: 20·ln(16·60) = 137, of 23 118."""
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 200
+    assert released_spectrum(red, 4)[2, 2] == 137
+    before_jpeg = np.zeros((4, 4), np.uint8)
+    before_jpeg[2, 2] = 118
+    np.testing.assert_array_equal(released_training_spectrum(red, 4), through_jpeg(before_jpeg))

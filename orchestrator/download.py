@@ -1,0 +1,73 @@
+"""A file from a web server, in as many tries as it takes."""
+
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from orchestrator.errors import InfrastructureError
+
+TIMEOUT_SECONDS = 60
+"""A server that sends nothing for so long is gone."""
+MAX_BYTES = 4_000_000_000
+RANGE_NOT_SATISFIABLE = 416
+PARTIAL_CONTENT = 206
+
+
+def download(url: str, part: Path, progress: Callable[[int, int | None], None]) -> None:
+    """Append to ``part`` what it lacks of ``url``; what has come stays there, whatever ends this.
+
+    A server that cannot go on in the middle starts anew. ``progress`` is told how many bytes there are, and
+    how many there will be where the server says so. Whether they are the right ones is the caller's to check:
+    a part that is longer than the file is left as it is. Raises ``InfrastructureError`` where the server is out
+    of reach, refuses, ends early or sends more than ``MAX_BYTES``.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
+            start = _start(response, have)
+            whole = None if response.length is None else start + response.length
+            arrived = _append(response, part, start, lambda bytes_: progress(bytes_, whole))
+    except HTTPError as error:
+        if error.code == RANGE_NOT_SATISFIABLE and have:
+            return  # nothing comes after what is here
+        raise _error(url, f"the server answers {error.code} {error.reason}", "Try again later.") from None
+    except URLError as error:
+        raise _error(url, f"out of reach ({error.reason})", "Check the network and try again.") from None
+    except (HTTPException, TimeoutError, ConnectionError) as error:
+        raise _cut(url, part, f"{type(error).__name__}: {error}") from None
+    if whole is not None and arrived < whole:
+        raise _cut(url, part, f"the server ended at {arrived:,} of {whole:,} bytes")
+
+
+def _start(response: HTTPResponse, have: int) -> int:
+    """The place in the file that the answer begins at."""
+    if response.status != PARTIAL_CONTENT:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        raise HTTPException(f"asked for bytes {have}-, got {response.headers.get('Content-Range')}")
+    return have
+
+
+def _append(response: HTTPResponse, part: Path, start: int, progress: Callable[[int], None]) -> int:
+    """Write the answer to ``part`` from ``start`` on; returns how long it is then."""
+    arrived = start
+    with part.open("ab") as file:
+        file.truncate(start)
+        while block := response.read1(1 << 18):
+            arrived += len(block)
+            if arrived > MAX_BYTES:
+                raise HTTPException(f"more than {MAX_BYTES:,} bytes")
+            file.write(block)
+            progress(arrived)
+    return arrived
+
+
+def _error(url: str, why: str, what_to_do: str) -> InfrastructureError:
+    return InfrastructureError(f"download of {url}: {why}. {what_to_do}")
+
+
+def _cut(url: str, part: Path, why: str) -> InfrastructureError:
+    return _error(url, f"cut off ({why})", f"'{part}' is kept; the same command goes on with it.")

@@ -1,0 +1,46 @@
+"""A folder that appears whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.embedded import lock
+from orchestrator.errors import UsageError
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside ``folder``, which takes its place at the end and goes away on any error.
+
+    ``folder`` is absolute; it may be there as long as it is empty. What a killed command has left beside it is
+    removed. Raises ``UsageError`` where ``folder`` holds something or another command is at work on it.
+    """
+    _refuse_filled(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.unfinished")
+    beside.mkdir(exist_ok=True)
+    with lock(beside / "lock") as held:
+        if held is None:
+            raise UsageError(
+                f"'{folder}': another command is writing it. Wait for it, or name another folder."
+            )
+        content = beside / "content"
+        try:
+            if content.exists():
+                shutil.rmtree(content)
+            content.mkdir()
+            yield content
+            os.sync()  # else a crash of the machine could leave the name without the files
+            _refuse_filled(folder)
+            content.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _refuse_filled(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"'{folder}': it is a file. Name a new or empty folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"'{folder}': the folder is not empty. Name a new or empty one.")
