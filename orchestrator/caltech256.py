@@ -40,8 +40,8 @@ CALTECH256 = Archive(
 def fetch(archive: Archive, folder: Path, console: Console) -> None:
     """Make ``folder`` the dataset: its class folders with their images, whole or not at all.
 
-    The tar grows in ``FOLDER.tar.part``, is gone on with by the next call and removed at the end, or at once
-    when its digest is wrong. A folder that is the dataset already is left as it is. Raises ``UsageError``
+    The tar grows in ``FOLDER.tar.part``, which the next call goes on with; it is removed at the end, and where
+    it is not the dataset. A folder that is the dataset already is left as it is. Raises ``UsageError``
     for a folder that holds something else, ``InfrastructureError`` for all that the server is to blame for.
     """
     folder = folder.resolve()
@@ -53,10 +53,16 @@ def fetch(archive: Archive, folder: Path, console: Console) -> None:
         try:
             _download(archive, part, console)
         except KeyboardInterrupt:
-            console.print(f"'{part}' is kept; the same command goes on with it.", soft_wrap=True, markup=False)
+            console.print(
+                f"'{part}' is kept; the same command goes on with it.", soft_wrap=True, markup=False
+            )
             raise
-        _check_digest(archive, part)
-        left_out = _unpack(archive, part, content, console)
+        try:
+            _check_digest(archive, part)
+            left_out = _unpack(archive, part, content, console)
+        except InfrastructureError:
+            part.unlink()
+            raise
     part.unlink()
     found = f"{archive.images:,} images in {archive.classes} classes"
     console.print(f"{archive.name}: {found} in '{folder}'.", soft_wrap=True, markup=False)
@@ -75,10 +81,9 @@ def _check_digest(archive: Archive, part: Path) -> None:
     with part.open("rb") as file:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if md5 != archive.md5:
-        part.unlink()
         raise InfrastructureError(
-            f"download of {archive.url}: its MD5 is {md5}, not {archive.md5}; it is removed. "
-            "The same command starts anew."
+            f"download of {archive.url}: its MD5 is {md5}, not {archive.md5}. It is removed; "
+            "the same command starts anew."
         )
 
 
@@ -88,17 +93,17 @@ def _unpack(archive: Archive, part: Path, content: Path, console: Console) -> in
         with console.status(f"Unpacking {archive.name}"):
             left_out = unpack_images(part, archive.top, content)
     except ArchiveRefused as error:
-        raise _not_it(archive, part, str(error)) from None
+        raise _not_it(archive, str(error)) from None
     classes, images = _count(content)
     if (classes, images) != (archive.classes, archive.images):
         expected = f"{archive.images:,} in {archive.classes}"
-        raise _not_it(archive, part, f"{images:,} images in {classes} class folders instead of {expected}")
+        raise _not_it(archive, f"{images:,} images in {classes} class folders instead of {expected}")
     return left_out
 
 
-def _not_it(archive: Archive, part: Path, why: str) -> InfrastructureError:
+def _not_it(archive: Archive, why: str) -> InfrastructureError:
     return InfrastructureError(
-        f"{archive.name} from {archive.url}: {why}. Nothing was unpacked; remove '{part}' to load it anew."
+        f"{archive.name} from {archive.url}: {why}. Nothing of it is kept; look at what is published there."
     )
 
 

@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from sqlalchemy import Engine, case, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import DatabaseError, Unreachable, open_engine, reading
-from db.models import Job, JobState, Run, RunState
+from db.models import Run
 from db.schema import upgrade
 from early_exit.dataset import DatasetError
 from early_exit.weights import WeightsError
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
 from orchestrator.place import Place, current_place, open_store
+from orchestrator.runs import existing, newest_active, runs
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -87,6 +87,19 @@ def submit(
 
 
 @cli.command()
+def data(
+    name: Annotated[str, typer.Argument(metavar="caltech256", help="The dataset's name.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, for --dataset.")],
+) -> None:
+    """Download the paper's photographs, checked; an interrupted download is gone on with."""
+    from orchestrator.caltech256 import CALTECH256, fetch
+
+    if name != "caltech256":
+        raise UsageError(f"unknown dataset '{name}'. Known: caltech256.")
+    fetch(CALTECH256, folder, _console())
+
+
+@cli.command()
 def resume(run: ActiveRunArgument = None) -> None:
     """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
     from orchestrator.attend import attend
@@ -94,7 +107,7 @@ def resume(run: ActiveRunArgument = None) -> None:
     from orchestrator.progress import standing
 
     place, engine = _open()
-    run_id = _existing(engine, run if run is not None else _newest_active(engine))
+    run_id = existing(engine, run if run is not None else newest_active(engine))
     if standing(engine, run_id).state == RunState.ACTIVE:
         refuse_other_code(place, engine, run_id)
     raise typer.Exit(attend(place, engine, run_id, _console()))
@@ -106,7 +119,7 @@ def cancel(run: ActiveRunArgument = None) -> None:
     from orchestrator.control import cancel_run
 
     _, engine = _open()
-    cancel_run(engine, _existing(engine, run if run is not None else _newest_active(engine)), _console())
+    cancel_run(engine, existing(engine, run if run is not None else newest_active(engine)), _console())
 
 
 @cli.command()
@@ -119,7 +132,7 @@ def retry(
     from orchestrator.launch import go_on
 
     place, engine = _open()
-    run_id, console = _existing(engine, run), _console()
+    run_id, console = existing(engine, run), _console()
     refuse_other_code(place, engine, run_id)
     if retry_run(engine, run_id, console):
         raise typer.Exit(go_on(place, engine, run_id, console, wait=wait))
@@ -132,9 +145,9 @@ def status(run: RunArgument = None) -> None:
 
     _, engine = _open()
     if run is None:
-        _console().print(_runs(engine))
+        _console().print(runs(engine))
         return
-    console, run_id = _console(), _existing(engine, run)
+    console, run_id = _console(), existing(engine, run)
     now = standing(engine, run_id)
     console.print(f"Run {run_id} is {now.state}.")
     console.print(table(run_id, now))
@@ -152,7 +165,7 @@ def results(
     from orchestrator.results import tables
 
     _, engine = _open()
-    run_id = _existing(engine, run)
+    run_id = existing(engine, run)
     with reading(engine) as session:
         found = tables(session, run_id)
         profile = session.scalars(select(Run.profile).where(Run.id == run_id)).one()
@@ -240,39 +253,6 @@ def _private(place: Place) -> Place:
     if place.home is None:
         raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
     return place
-
-
-def _existing(engine: Engine, run: int | None) -> int:
-    with reading(engine) as session:
-        newest = session.scalar(select(func.max(Run.id)))
-        known = session.get(Run, run) if run is not None else None
-    if newest is None:
-        raise UsageError("no runs yet. Start one: orchestrator submit full-paper")
-    if run is not None and known is None:
-        raise UsageError(f"no run {run}. `orchestrator status` lists the runs there are, up to {newest}.")
-    return run if run is not None else newest
-
-
-def _newest_active(engine: Engine) -> int | None:
-    with reading(engine) as session:
-        return session.scalar(select(func.max(Run.id)).where(Run.state == RunState.ACTIVE))
-
-
-def _runs(engine: Engine) -> Table:
-    shown = Table(title="Runs", title_justify="left")
-    for column in ("run", "plan", "profile", "state", "done", "jobs"):
-        shown.add_column(column)
-    done = func.sum(case((Job.state == JobState.SUCCEEDED, 1), else_=0))
-    statement = (
-        select(Run.id, Run.plan, Run.profile, Run.state, done, func.count(Job.id))
-        .join(Job, Job.run_id == Run.id)
-        .group_by(Run.id)
-        .order_by(Run.id)
-    )
-    with reading(engine) as session:
-        for row in session.execute(statement):
-            shown.add_row(*(str(cell) for cell in row))
-    return shown
 
 
 def _console() -> Console:
