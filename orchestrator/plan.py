@@ -1,14 +1,16 @@
 """The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
 
+Here are the targets and all that comes before results; ``evaluation_plan`` has the rest.
+
 Jobs come in the order in which they should start: every parent before its children, the long training first.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from early_exit.fidelity import FIDELITIES, Fidelity
-from early_exit.latency import PROFILES
-from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, POLICIES, PRISTINE
+from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, PRISTINE
+from orchestrator.evaluation_plan import TEST, Evaluation, conditions, shard_of
 from orchestrator.graph import Plan, Variant, cut
 from orchestrator.spec import Spec
 from tasks.params import (
@@ -17,19 +19,15 @@ from tasks.params import (
     Classify,
     Distort,
     Features,
-    Latency,
-    Measure,
-    Predict,
     Prepare,
     Spectra,
     StageParams,
-    Sweep,
     TrainBackbone,
     TrainClassifier,
     TrainExpert,
 )
 
-TEST, TRAIN, VALIDATION = "test", "train", "validation"
+TRAIN, VALIDATION = "train", "validation"
 
 TARGETS = {
     "distorted-dataset": ("distort",),
@@ -56,22 +54,19 @@ class DatasetShape:
 def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan:
     """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release."""
     whole = Plan(releases)
-    walks = {
-        fidelity: [_Walk(spec, dataset, whole, Variant(seed, fidelity)) for seed in spec.seeds]
-        for fidelity in spec.fidelity
-    }
-    before = [position for seeds in walks.values() for walk in seeds for position in walk.to_sweeps()]
-    for seeds in walks.values():
+    before: list[int] = []
+    evaluations: dict[str, list[Evaluation]] = {}
+    for fidelity in spec.fidelity:
+        for seed in spec.seeds:
+            evaluation = _Walk(spec, dataset, whole, Variant(seed, fidelity)).to_predictions()
+            evaluations.setdefault(fidelity, []).append(evaluation)
+            before += evaluation.sweep()
+    for seeds in evaluations.values():
         measured = seeds[0].measure(before)
         before = [measured]  # one measurement at a time
-        for walk in seeds:
-            walk.latency(measured)
+        for evaluation in seeds:
+            evaluation.latency(measured)
     return cut(whole, TARGETS[spec.plan])
-
-
-def conditions(spec: Spec) -> list[tuple[str, int]]:
-    """Every (kind, level) that test images are evaluated at, pristine (level 0) first."""
-    return [(kind, level) for kind in EXPERTS for level in spec.levels.of(kind)]
 
 
 @dataclass
@@ -83,29 +78,32 @@ class _Walk:
     plan: Plan
     variant: Variant
 
-    predicted: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
-    classified: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    measured_from: list[int] = field(default_factory=list)
-
-    def to_sweeps(self) -> list[int]:
-        """Everything up to the sweeps; returns their positions."""
+    def to_predictions(self) -> Evaluation:
+        """Everything up to the predictions."""
         prepared = {split: self._prepare(split) for split in (TRAIN, VALIDATION, TEST)}
         backbone = self._train_backbone(prepared)
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
-        self.classified = self._classify(classifier, distorted)
+        classified = self._classify(classifier, distorted)
         if self._fidelity.adapt_batchnorm:
             experts = self._adapt_experts(prepared, backbone)
             backbones = experts | {PRISTINE: backbone}
         else:
             experts = self._train_experts(self._training_features(prepared, backbone, EXPERTS), EXPERTS)
             backbones = dict.fromkeys(EXPERTS, backbone)
-        self.predicted = {}
-        for expert in EXPERTS:
-            features = self._test_features(distorted, backbones[expert])
-            self.predicted |= self._predict(expert, experts[expert], features)
-        self.measured_from = [prepared[TEST][0], backbone, experts[PRISTINE], classifier]
-        return self._sweep()
+        evaluation = Evaluation(
+            spec=self.spec,
+            plan=self.plan,
+            variant=self.variant,
+            classes=self.dataset.classes,
+            pictures=distorted,
+            classifier=classifier,
+            classified=classified,
+            backbones=backbones,
+            experts=experts,
+        )
+        evaluation.predict()
+        return evaluation
 
     def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
         return self.plan.add(params, label, reads, after, self.variant)
@@ -158,12 +156,10 @@ class _Walk:
                 continue
             params = Distort(kind, level, self.variant.seed if kind == GAUSSIAN_NOISE else None)
             jobs[kind, level] = [
-                self._add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard]) for shard in prepared
+                self._add(params, f"{kind} {level}, {shard_of(self.plan, shard)}", [shard])
+                for shard in prepared
             ]
         return jobs
-
-    def _shard_of(self, position: int) -> str:
-        return self.plan.jobs[position].label.rpartition(", ")[2]
 
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
         spec, released = self.spec, self._fidelity.released_spectra
@@ -181,7 +177,7 @@ class _Walk:
                     form="released-training" if released else "ours",
                     seed=None if kind == PRISTINE else self.variant.seed,
                 ),
-                f"{kind}, {self._shard_of(shard)}",
+                f"{kind}, {shard_of(self.plan, shard)}",
                 [shard],
             )
             for split in (TRAIN, VALIDATION)
@@ -203,7 +199,7 @@ class _Walk:
             params = Classify(kind, level, self.spec.spectrum_size)
             jobs[kind, level] = []
             for shard in shards:
-                label = f"{kind} {level}, {self._shard_of(shard)}"
+                label = f"{kind} {level}, {shard_of(self.plan, shard)}"
                 read = self._add(spectra, label, [shard])
                 jobs[kind, level].append(self._add(params, label, [read, classifier]))
         return jobs
@@ -248,32 +244,9 @@ class _Walk:
             device=self.spec.device,
         )
         return [
-            self._add(params, f"{kind} view {view}, {self._shard_of(shard)}", [shard, backbone])
+            self._add(params, f"{kind} view {view}, {shard_of(self.plan, shard)}", [shard, backbone])
             for shard in prepared[split]
         ]
-
-    def _test_features(
-        self, distorted: dict[tuple[str, int], list[int]], backbone: int
-    ) -> dict[tuple[str, int], list[int]]:
-        params = Features(
-            split=TEST,
-            kind=PRISTINE,
-            levels=(0,),
-            share=0.0,
-            view=0,
-            augmented=False,
-            architecture=self.spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
-            seed=None,
-            device=self.spec.device,
-        )
-        return {
-            (kind, level): [
-                self._add(params, f"{kind} {level}, {self._shard_of(shard)}", [shard, backbone])
-                for shard in shards
-            ]
-            for (kind, level), shards in distorted.items()
-        }
 
     def _train_experts(
         self, features: dict[tuple[str, str], list[list[int]]], experts: tuple[str, ...]
@@ -317,65 +290,3 @@ class _Walk:
             reads = [backbone, jobs[PRISTINE], *prepared[TRAIN], *prepared[VALIDATION]]
             jobs[kind] = self._add(params, kind, reads)
         return jobs
-
-    def _predict(
-        self, expert: str, trained: int, features: dict[tuple[str, int], list[int]]
-    ) -> dict[tuple[str, str, int], list[int]]:
-        """By (expert, kind, level): every expert on every kind and level."""
-        return {
-            (expert, kind, level): [
-                self._add(
-                    Predict(expert, kind, level),
-                    f"{expert} expert on {kind} {level}, {self._shard_of(shard)}",
-                    [shard, trained],
-                )
-                for shard in shards
-            ]
-            for (kind, level), shards in features.items()
-        }
-
-    def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
-        """The jobs that say what ``policy`` answers at one condition."""
-        match policy:
-            case "classifier":
-                experts = [job for expert in EXPERTS for job in self.predicted[expert, kind, level]]
-                return [*experts, *self.classified[kind, level]]
-            case "oracle":
-                return self.predicted[kind, kind, level]
-            case _:
-                return self.predicted[policy, kind, level]
-
-    def _sweep(self) -> list[int]:
-        return [
-            self._add(
-                Sweep(policy, kind, level),
-                f"policy {policy} on {kind} {level}",
-                self._decisions(policy, kind, level),
-            )
-            for policy in POLICIES
-            for kind, level in conditions(self.spec)
-        ]
-
-    def measure(self, swept: list[int]) -> int:
-        """After every sweep, and so after every prediction: nothing else of the run is left to run beside it."""
-        spec = self.spec
-        params = Measure(
-            architecture=spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
-            classes=self.dataset.classes,
-            spectrum_size=spec.spectrum_size,
-            released_spectra=self._fidelity.released_spectra,
-            measurement=spec.measurement,
-            device=spec.device,
-            hardware=spec.hardware,
-        )
-        return self._add(params, spec.hardware, self.measured_from, swept)
-
-    def latency(self, measured: int) -> None:
-        """Times do not depend on what the weights are: all seeds read one measurement."""
-        for policy in POLICIES:
-            for profile in PROFILES:
-                for kind, level in conditions(self.spec):
-                    params = Latency(policy, profile, kind, level, self.spec.p_tar, self.spec.payload)
-                    label = f"policy {policy} over {profile} on {kind} {level}"
-                    self._add(params, label, [measured, *self._decisions(policy, kind, level)])

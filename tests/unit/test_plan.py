@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from early_exit.vocabulary import EXPERTS, POLICIES
-from orchestrator.plan import TARGETS, DatasetShape, conditions, plan
+from orchestrator.evaluation_plan import conditions
+from orchestrator.plan import TARGETS, DatasetShape, plan
 from orchestrator.spec import resolve
 from tasks.params import STAGES
 
