@@ -7,7 +7,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from db.engine import reading
-from db.models import Dataset, JobState, Run, RunState
+from db.models import JobState, RunState
 from db.runs import working_runs
 from orchestrator.embedded import (
     clients_lock,
@@ -23,7 +23,7 @@ from orchestrator.errors import InfrastructureError
 from orchestrator.output import as_rich
 from orchestrator.place import Place
 from orchestrator.progress import Standing, failures, standing, watch
-from orchestrator.results import tables
+from orchestrator.results import HEADLINE, tables
 from tasks.code import codes
 
 DETACHED = 130
@@ -96,11 +96,9 @@ def _detach(engine: Engine, run_id: int, console: Console, what: str) -> int:
 def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: Console) -> int:
     """Print a run's tables, its failures and what to type next; returns the exit code."""
     with reading(engine) as session:
-        found = tables(session, run_id)
-        run = session.get_one(Run, run_id)
-        dataset = session.get_one(Dataset, run.dataset_id)
+        found = tables(session, run_id, HEADLINE)
     for result in found:
-        console.print(as_rich(result, caption=_caption(run, dataset)))
+        console.print(as_rich(result.grid()))
     for line in failures(engine, run_id, SHOWN_FAILURES):
         console.print(line, style="red", markup=False, soft_wrap=True)
     counts = {state: ended.count(state) for state in JobState if ended.count(state)}
@@ -116,8 +114,3 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     if ended.state == RunState.SUCCEEDED:
         return 0
     return SOME_FAILED if found else NO_RESULT
-
-
-def _caption(run: Run, dataset: Dataset) -> str:
-    source = "the built-in drawn dataset" if dataset.built_in else "the given photographs"
-    return f"run {run.id}, profile {run.profile}: {source}"

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import DatabaseError, Unreachable, open_engine, reading
-from db.models import Run
 from db.schema import upgrade
 from early_exit.dataset import DatasetError
 from early_exit.weights import WeightsError
@@ -40,6 +39,8 @@ class Format(StrEnum):
     """How rows are printed."""
 
     TABLE = "table"
+    MARKDOWN = "md"
+    LATEX = "tex"
     CSV = "csv"
     JSON = "json"
 
@@ -160,7 +161,7 @@ def results(
     run: RunArgument = None,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Print accuracy, offloading probability and latency of a run."""
+    """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
     from orchestrator.output import print_tables
     from orchestrator.results import tables
 
@@ -168,10 +169,9 @@ def results(
     run_id = existing(engine, run)
     with reading(engine) as session:
         found = tables(session, run_id)
-        profile = session.scalars(select(Run.profile).where(Run.id == run_id)).one()
     if not found:
         raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
-    print_tables(found, form, f"run {run_id}, profile {profile}", _console())
+    print_tables(found, form, _console())
 
 
 @cli.command()

@@ -1,43 +1,51 @@
-"""The paper's three results as tables: accuracy, offloading probability, end-to-end latency."""
+"""A run's results as tables: what the views say, as mean and 95 % interval over the run's seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.models import Run
 from early_exit.uncertainty import mean_and_margin
 from early_exit.vocabulary import EXPERTS, POLICIES
+from orchestrator.manifest import Manifest, manifest
 
 Row = dict[str, Any]
 
+PUBLISHED_AT = (0.7, 0.8, 0.9)
+"""Thresholds that there are published figures at; the tables take 0.8 where the run's own is none of them."""
 
-@dataclass(frozen=True)
-class ResultTable:
-    """A table for people: cells are text, percent or milliseconds as the title says."""
+ORDER = {name: place for place, name in enumerate(POLICIES)}
+"""Of kinds, experts and policies alike; all else is sorted as it is."""
 
-    name: str
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
+HEADINGS = {"level": "σ", "profile": "network", "policy": "expert"}
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of a view in people's units: times ``scale``, one decimal."""
+    """A column of a view, and how people see it: times ``scale``, one decimal."""
 
     column: str
     scale: float
+    heading: str = ""
+    ours: bool = True
+    """Else it is the same in every seed, and has no interval."""
 
-    def over_seeds(self, rows: Sequence[Row]) -> str:
-        """Mean, and ± half its 95 % interval where several seeds have a value; – for none."""
-        values = [self.scale * row[self.column] for row in rows if row[self.column] is not None]
-        if not values:
-            return "–"
-        mean, margin = mean_and_margin(values)
-        return f"{mean:.1f}" if margin is None else f"{mean:.1f} ± {margin:.1f}"
+
+@dataclass(frozen=True)
+class Layout:
+    """How a view becomes a table: one line per ``lines``, in it one cell per value of ``across``, or per quantity."""
+
+    view: str
+    title: str
+    """``{at}`` stands for the threshold and, where there are several, the fidelity."""
+    lines: tuple[str, ...]
+    quantities: tuple[Quantity, ...]
+    across: str | None = None
+    cells: tuple[str, ...] = ()
+    """The values of ``across``."""
+    has_p_tar: bool = True
 
 
 OVERALL = Quantity("overall_accuracy", 100)
@@ -45,68 +53,212 @@ ON_THE_EDGE = Quantity("edge_accuracy", 100)
 OFFLOADED = Quantity("offloading_probability", 100)
 MILLISECONDS = Quantity("mean_seconds", 1000)
 
+HEADLINE = (
+    Layout(
+        "accuracy",
+        "Accuracy{at}: overall / on the edge, %",
+        ("kind", "level"),
+        (OVERALL, ON_THE_EDGE),
+        "policy",
+        POLICIES,
+    ),
+    Layout(
+        "offloading", "Offloading probability{at}, %", ("kind", "level"), (OFFLOADED,), "policy", POLICIES
+    ),
+    Layout(
+        "latency",
+        "End-to-end latency{at}: mean over the test images, ms",
+        ("profile", "kind", "level"),
+        (MILLISECONDS,),
+        "policy",
+        POLICIES,
+    ),
+)
+"""What the paper reports."""
 
-def tables(session: Session, run_id: int) -> list[ResultTable]:
+LAYOUTS = (
+    *HEADLINE,
+    Layout(
+        "classifier_confusion",
+        "What the classifier sees{at}, % of the test images",
+        ("kind", "level"),
+        (Quantity("share", 100),),
+        "seen",
+        EXPERTS,
+        has_p_tar=False,
+    ),
+    Layout(
+        "classifier_cost",
+        "What asking the classifier costs against knowing the kind{at}, % and points",
+        ("kind", "level"),
+        (
+            Quantity("oracle_accuracy", 100, "accuracy of oracle"),
+            Quantity("classifier_accuracy", 100, "of classifier"),
+            Quantity("accuracy_cost", 100, "accuracy lost"),
+            Quantity("offloading_cost", 100, "offloaded more"),
+        ),
+    ),
+    Layout(
+        "paper_comparison",
+        "Published and ours{at}, %",
+        ("policy", "kind", "level"),
+        (
+            Quantity("published_overall_accuracy", 100, "overall accuracy: published", ours=False),
+            Quantity("overall_accuracy", 100, "ours"),
+            Quantity("published_edge_exit_probability", 100, "edge exits: published", ours=False),
+            Quantity("edge_exit_probability", 100, "ours"),
+            Quantity("published_edge_accuracy", 100, "edge accuracy: published", ours=False),
+            Quantity("edge_accuracy", 100, "ours"),
+        ),
+    ),
+)
+"""All tables. Policies that always ask one expert are the cross-expert evaluation."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds and half its 95 % interval, in the view's unit; no mean where no seed has a value."""
+
+    mean: float | None
+    margin: float | None
+    seeds: int
+
+    def shown(self, scale: float) -> str:
+        """One decimal of ``scale`` times the estimate; – for none."""
+        if self.mean is None:
+            return "–"
+        mean = f"{scale * self.mean:.1f}"
+        return mean if self.margin is None else f"{mean} ± {scale * self.margin:.1f}"
+
+
+Place = tuple[tuple[str | int, ...], str, str]
+"""Line, value of ``across`` ('' without), column of the quantity."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One table of one fidelity."""
+
+    layout: Layout
+    title: str
+    caption: str
+    fidelity: str
+    p_tar: float | None
+    estimates: dict[Place, Estimate]
+
+    @property
+    def name(self) -> str:
+        """The view that it comes from."""
+        return self.layout.view
+
+    def grid(self) -> Grid:
+        """Cells in percent or milliseconds as the title says; empty where there is no result."""
+        headings = self.layout.cells or [quantity.heading for quantity in self.layout.quantities]
+        columns = [*(HEADINGS.get(line, line) for line in self.layout.lines), *headings]
+        lines = sorted({line for line, _, _ in self.estimates}, key=_in_order)
+        return Grid(
+            self.title, columns, [[*map(str, line), *self._cells(line)] for line in lines], self.caption
+        )
+
+    def _cells(self, line: tuple[str | int, ...]) -> list[str]:
+        def shown(cell: str, quantity: Quantity) -> str:
+            estimate = self.estimates.get((line, cell, quantity.column))
+            return "" if estimate is None else estimate.shown(quantity.scale)
+
+        if self.layout.across is None:
+            return [shown("", quantity) for quantity in self.layout.quantities]
+        return [
+            " / ".join(filter(None, [shown(cell, quantity) for quantity in self.layout.quantities]))
+            for cell in self.layout.cells
+        ]
+
+    def records(self) -> list[Row]:
+        """One estimate each, in the unit of the view: what CSV, JSON and figures are made of."""
+        return [
+            {"table": self.name, "fidelity": self.fidelity, "p_tar": self.p_tar}
+            | dict(zip(self.layout.lines, line, strict=True))
+            | ({self.layout.across: cell} if self.layout.across else {})
+            | {"quantity": column, "mean": found.mean, "margin": found.margin, "seeds": found.seeds}
+            for (line, cell, column), found in self.estimates.items()
+        ]
+
+
+def tables(session: Session, run_id: int, layouts: Sequence[Layout] = LAYOUTS) -> list[ResultTable]:
     """The tables of a run at its headline threshold, for each fidelity; one without any row is left out."""
-    p_tar = headline(session, run_id)
+    run = manifest(session, run_id)
     found = []
-    for view, build in (("accuracy", _accuracy), ("offloading", _offloading), ("latency", _latency)):
-        rows = _read(session, view, run_id, p_tar)
-        fidelities = list(dict.fromkeys(row["fidelity"] for row in rows))
-        for fidelity in fidelities:
-            suffix = f", fidelity {fidelity}" if len(fidelities) > 1 else ""
-            found.append(build([row for row in rows if row["fidelity"] == fidelity], p_tar, suffix))
+    for layout in layouts:
+        p_tar = _threshold(layout, run)
+        rows = _read(session, layout, run_id, p_tar)
+        for fidelity in [name for name in run.fidelities if any(row["fidelity"] == name for row in rows)]:
+            at = f" at p_tar {p_tar:g}" if p_tar is not None else ""
+            title = layout.title.format(at=at + run.among_several(fidelity))
+            caption = run.caption + (
+                f"\n{run.differences(fidelity)}" if layout.view == "paper_comparison" else ""
+            )
+            estimates = _estimates([row for row in rows if row["fidelity"] == fidelity], layout)
+            found.append(ResultTable(layout, title, caption, fidelity, p_tar, estimates))
     return found
 
 
-def headline(session: Session, run_id: int) -> float:
-    """The p_tar that a run's tables filter by."""
-    spec = session.scalars(select(Run.spec).where(Run.id == run_id)).one()
-    return float(spec["p_tar"])
+def _threshold(layout: Layout, run: Manifest) -> float | None:
+    if not layout.has_p_tar:
+        return None
+    if layout.view == "paper_comparison" and run.p_tar not in PUBLISHED_AT:
+        return 0.8
+    return run.p_tar
 
 
-def _read(session: Session, view: str, run_id: int, p_tar: float) -> list[Row]:
-    statement = text(f"SELECT * FROM {view} WHERE run = :run AND p_tar = :p_tar")  # noqa: S608  # our own names
-    return [dict(row) for row in session.execute(statement, {"run": run_id, "p_tar": p_tar}).mappings()]
+def _read(session: Session, layout: Layout, run_id: int, p_tar: float | None) -> list[Row]:
+    statement = f"SELECT * FROM {layout.view} WHERE run = :run"  # noqa: S608  # our own names
+    if layout.has_p_tar:
+        statement += " AND p_tar = :p_tar"
+    asked = {"run": run_id, "p_tar": p_tar} if layout.has_p_tar else {"run": run_id}
+    rows = [dict(row) for row in session.execute(text(statement), asked).mappings()]
+    return _with_unseen(rows) if layout.view == "classifier_confusion" else rows
 
 
-def _accuracy(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
-    title = f"Accuracy at p_tar {p_tar:g}{suffix}: overall / on the edge, %"
-    body = _policy_rows(rows, lambda same: f"{OVERALL.over_seeds(same)} / {ON_THE_EDGE.over_seeds(same)}")
-    return ResultTable("accuracy", title, ["kind", "σ", *POLICIES], body)
-
-
-def _offloading(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
-    title = f"Offloading probability at p_tar {p_tar:g}{suffix}, %"
-    return ResultTable(
-        "offloading", title, ["kind", "σ", *POLICIES], _policy_rows(rows, OFFLOADED.over_seeds)
-    )
-
-
-def _latency(rows: list[Row], p_tar: float, suffix: str) -> ResultTable:
-    title = f"End-to-end latency at p_tar {p_tar:g}{suffix}: mean over the test images, ms"
-    body = [
-        [profile, *cells]
-        for profile in sorted({row["profile"] for row in rows})
-        for cells in _policy_rows([row for row in rows if row["profile"] == profile], MILLISECONDS.over_seeds)
+def _with_unseen(rows: list[Row]) -> list[Row]:
+    """A kind that no picture was taken for has no row in the view: its share is 0, in every seed."""
+    same = ("fidelity", "seed", "kind", "level")
+    there = {(*(row[name] for name in same), row["seen"]) for row in rows}
+    conditions = dict.fromkeys(tuple(row[name] for name in same) for row in rows)
+    return rows + [
+        {**dict(zip(same, condition, strict=True)), "seen": seen, "share": 0.0}
+        for condition in conditions
+        for seen in EXPERTS
+        if (*condition, seen) not in there
     ]
-    return ResultTable("latency", title, ["network", "kind", "σ", *POLICIES], body)
 
 
-def _policy_rows(rows: list[Row], cell: Callable[[Sequence[Row]], str]) -> list[list[str]]:
-    """One line per kind and level, one cell per policy over all seeds; empty where there is no result."""
-    same: dict[tuple[str, int, str], list[Row]] = {}
+def _estimates(rows: Sequence[Row], layout: Layout) -> dict[Place, Estimate]:
+    values: dict[Place, list[float]] = {}
     for row in rows:
-        same.setdefault((row["kind"], row["level"], row["policy"]), []).append(row)
-    conditions = {(row["kind"], row["level"]) for row in rows}
-    return [
-        [
-            kind,
-            str(level),
-            *(
-                cell(same[kind, level, policy]) if (kind, level, policy) in same else ""
-                for policy in POLICIES
-            ),
-        ]
-        for kind, level in sorted(conditions, key=lambda c: (EXPERTS.index(c[0]), c[1]))
-    ]
+        line, cell = tuple(row[name] for name in layout.lines), row[layout.across] if layout.across else ""
+        for quantity in layout.quantities:
+            of_seeds = values.setdefault((line, cell, quantity.column), [])
+            if row[quantity.column] is not None and (quantity.ours or not of_seeds):
+                of_seeds.append(row[quantity.column])
+    places = sorted(values, key=lambda place: (_in_order(place[0]), _in_order([place[1]])))
+    return {place: estimate(values[place]) for place in places}
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Of one value per seed that has one."""
+    if not values:
+        return Estimate(None, None, 0)
+    return Estimate(*mean_and_margin(values), len(values))
+
+
+def _in_order(line: Sequence[str | int]) -> list[tuple[int, str | int]]:
+    return [(ORDER.get(str(name), -1), name) for name in line]

@@ -1,0 +1,104 @@
+"""What a run is made from: all that a reader needs to judge its numbers, or to make them again."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.models import Dataset, Image, Run, RunState
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One run's spec, code, packages, dataset and machine."""
+
+    run_id: int
+    plan: str
+    profile: str
+    state: RunState
+    created_at: float
+    """Seconds since 1970 UTC."""
+    finished_at: float | None
+    spec: dict[str, Any]
+    code_version: str
+    environment: dict[str, Any]
+    dataset: str
+    digest: str
+    built_in: bool
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    """By split."""
+
+    @property
+    def p_tar(self) -> float:
+        """The headline threshold."""
+        return float(self.spec["p_tar"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Everything random was done once for each."""
+        return tuple(self.spec["seeds"])
+
+    @property
+    def fidelities(self) -> tuple[str, ...]:
+        """In the order of the spec."""
+        return tuple(self.spec["fidelity"])
+
+    @property
+    def caption(self) -> str:
+        """For every table: whose numbers these are, of how many images, and what ± means."""
+        source = "the built-in drawn dataset" if self.built_in else "the given photographs"
+        said = (
+            f"run {self.run_id}, profile {self.profile}: {source}, {self.images.get('test', 0):,} test images"
+        )
+        if len(self.seeds) == 1:
+            return f"{said}, seed {self.seeds[0]}"
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{said}; mean ± half the 95 % interval over the {len(self.seeds)} seeds {seeds}"
+
+    def among_several(self, fidelity: str) -> str:
+        """Names the fidelity where the run has more than one."""
+        return f", fidelity {fidelity}" if len(self.fidelities) > 1 else ""
+
+    def differences(self, fidelity: str) -> str:
+        """What to know before our numbers are set beside the published ones."""
+        source = "drawn pictures" if self.built_in else "photographs"
+        size, split_seed = self.spec["image_size"], self.spec["split_seed"]
+        backbone = "trained" if self.spec["backbone"]["epochs"] else "frozen"
+        return (
+            "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
+            "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "
+            f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of a "
+            f"stratified split (seed {split_seed}), {size} × {size}, profile {self.profile} ({backbone} backbone), "
+            f"fidelity {fidelity}. These are not the same pictures: compare shapes, not digits."
+        )
+
+
+def manifest(session: Session, run_id: int) -> Manifest:
+    """The manifest of a stored run."""
+    run = session.get_one(Run, run_id)
+    dataset = session.get_one(Dataset, run.dataset_id)
+    splits = select(Image.split, func.count()).where(Image.dataset_id == dataset.id).group_by(Image.split)
+    return Manifest(
+        run_id,
+        run.plan,
+        run.profile,
+        run.state,
+        run.created_at,
+        run.finished_at,
+        run.spec,
+        run.code_version,
+        run.environment,
+        dataset.uri,
+        dataset.digest,
+        dataset.built_in,
+        tuple(dataset.classes),
+        dict(session.execute(splits).tuples().all()),
+    )
+
+
+def utc(seconds: float | None) -> str:
+    """A time of the database for people; – for none."""
+    return "–" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
