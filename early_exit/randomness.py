@@ -5,7 +5,7 @@ import numpy as np
 from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE
 
 # These codes are part of every stored result: add to them, never change or reuse one.
-STAGE_CODES = {"distort": 1, "spectra": 2, "features": 3}
+STAGE_CODES = {"distort": 1, "spectra": 2, "features": 3, "batches": 4}
 KIND_CODES = {PRISTINE: 0, GAUSSIAN_BLUR: 1, GAUSSIAN_NOISE: 2}
 
 

@@ -18,3 +18,12 @@ EXITS = (1, 2, 3, 4)
 
 THRESHOLDS = tuple(i / 100 for i in range(101))
 """The 101 values of p_tar that a sweep counts at."""
+
+OUTAGE_THRESHOLDS = tuple(i / 100 for i in range(50, 100, 2))
+"""p_tar that outages are computed at: 0.50, 0.52 … 0.98 (spec §14)."""
+
+DEADLINES = tuple(milliseconds / 1000 for milliseconds in range(0, 2501, 50))
+"""t_tar in seconds that missed deadlines are computed at: 0, 0.05 … 2.5 (spec §14)."""
+
+PAYLOADS = ("json", "float32", "float16", "uint8")
+"""How an offloaded image's feature map is sent; the first two keep every bit of it."""

@@ -1,0 +1,107 @@
+"""How often a batch of images misses its target: inference outage and missed deadline (spec §14).
+
+A deployed system is judged on the images of a while, not on all of them: the test images are shuffled, cut
+into batches, and what is counted are the batches that fail, as a probability averaged over the shuffles.
+Defined as in the follow-up studies on calibration and on distortion-robust early exits by the same authors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from early_exit.exits import decide
+from early_exit.uncertainty import mean_and_margin
+
+BATCH_SIZE = 256
+SHUFFLES = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A probability, and half the width of its 95 % interval over the shuffles."""
+
+    mean: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Outage:
+    """How a threshold keeps its promise, batch by batch; probabilities in [0, 1]."""
+
+    edge: Estimate
+    """The images that a batch leaves on the edge are right less often than p_tar; a batch that leaves nobody
+    there promised nothing and is none, see ``without_edge``."""
+    overall: Estimate
+    """All images of a batch are."""
+    without_edge: float
+    """Share of batches of which nobody leaves on the edge."""
+
+
+def batch_size(images: int) -> int:
+    """256 images, or a quarter of all where that is less: one batch would be the same in every shuffle.
+
+    One image at the least. Raises ``ValueError`` without images.
+    """
+    if images < 1:
+        raise ValueError("outages need at least one test image")
+    return min(BATCH_SIZE, max(1, images // 4))
+
+
+def shuffled_batches(images: int, rng: np.random.Generator, shuffles: int = SHUFFLES) -> NDArray[np.int64]:
+    """Positions of images, int64 (shuffles, batches, batch size): whole batches only, the rest is left out.
+
+    Its three sizes follow from ``images``, N, and ``batch_size(N)``; each shuffle is a permutation of all N.
+    """
+    size = batch_size(images)
+    batches = images // size
+    orders = [rng.permutation(images)[: batches * size].reshape(batches, size) for _ in range(shuffles)]
+    return np.stack(orders)
+
+
+def outage(
+    confidence: NDArray[np.float64],
+    predicted: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    p_tar: float,
+    batches: NDArray[np.int64],
+) -> Outage:
+    """Batches whose accuracy is below ``p_tar``, strictly.
+
+    ``confidence`` and ``predicted`` are (N, 4), ``labels`` is (N,), ``batches`` from ``shuffled_batches``.
+    """
+    exits, answer = decide(confidence, predicted, p_tar)
+    right, on_edge = answer == labels, exits < 4
+    left = on_edge[batches].sum(axis=2)  # (shuffles, batches)
+    right_there = (right & on_edge)[batches].sum(axis=2)
+    edge_accuracy = right_there / np.maximum(left, 1)
+    return Outage(
+        edge=_over_shuffles((left > 0) & (edge_accuracy < p_tar)),
+        overall=_over_shuffles(right[batches].mean(axis=2) < p_tar),
+        without_edge=float((left == 0).mean()),
+    )
+
+
+def missed_deadline(
+    right: NDArray[np.bool_],
+    seconds: NDArray[np.float64],
+    p_tar: float,
+    t_tars: Sequence[float],
+    batches: NDArray[np.int64],
+) -> list[Estimate]:
+    """For each target time, in seconds: batches whose accuracy is below ``p_tar`` or whose mean time is above it.
+
+    ``right`` and ``seconds`` (N,) say of every image whether its answer is right and how long it took.
+    """
+    wrong = right[batches].mean(axis=2) < p_tar  # (shuffles, batches)
+    taken = seconds[batches].mean(axis=2)
+    return [_over_shuffles(wrong | (taken > t_tar)) for t_tar in t_tars]
+
+
+def _over_shuffles(missed: NDArray[np.bool_]) -> Estimate:
+    """``missed`` is (shuffles, batches); two shuffles at least."""
+    mean, margin = mean_and_margin(missed.mean(axis=1).tolist())
+    if margin is None:
+        raise ValueError("an interval needs two shuffles at least")
+    return Estimate(mean, margin)
