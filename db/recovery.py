@@ -79,11 +79,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     if not put_back(session, claim, SET_ASIDE):
         return False
     if bad.artifact_id is not None:
-        session.execute(
-            update(Artifact)
-            .where(Artifact.id == bad.artifact_id, ~Artifact.key.contains(":"))
-            .values(key=Artifact.key + ":set-aside-" + cast(Artifact.id, String))
-        )
+        set_aside(session, bad.artifact_id)
     active = select(Run.id).where(Run.state == RunState.ACTIVE)
     producers = Job.id == bad.job_id
     if bad.artifact_id is not None:
@@ -99,12 +95,21 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     return True
 
 
+def set_aside(session: Session, artifact_id: int) -> None:
+    """Keep an artifact's row and its result rows, under a key that no job asks for."""
+    session.execute(
+        update(Artifact)
+        .where(Artifact.id == artifact_id, ~Artifact.key.contains(":"))
+        .values(key=Artifact.key + ":set-aside-" + cast(Artifact.id, String))
+    )
+
+
 def _repairs(session: Session, run_id: int, job_id: int) -> int:
     """How often a job's artifact was made since the run began and then set aside."""
     key = select(Job.key).where(Job.id == job_id).scalar_subquery()
     began = select(Run.created_at).where(Run.id == run_id).scalar_subquery()
-    set_aside = (Artifact.key.startswith(key.concat(":set-aside-")), Artifact.created_at >= began)
-    return session.scalar(select(func.count()).select_from(Artifact).where(*set_aside)) or 0
+    bad = (Artifact.key.startswith(key.concat(":set-aside-")), Artifact.created_at >= began)
+    return session.scalar(select(func.count()).select_from(Artifact).where(*bad)) or 0
 
 
 def _reopen(session: Session, job_id: int) -> None:

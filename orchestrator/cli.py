@@ -175,6 +175,27 @@ def results(
 
 
 @cli.command()
+def export(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="distorted-dataset or spectra.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    run: RunArgument = None,
+    kind: Annotated[str | None, typer.Option(help="Only this distortion.")] = None,
+    level: Annotated[int | None, typer.Option(help="Only this level.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Where a run has several.")] = None,
+    fidelity: Annotated[str | None, typer.Option(help="Where a run has several kinds of spectra.")] = None,
+    form: Annotated[str, typer.Option("--format", help="jpg (quality 75) or png.")] = "jpg",
+) -> None:
+    """Write a run's distorted pictures, or their spectra, as KIND/LEVEL/N.jpg."""
+    from orchestrator.export import Export, write_images
+    from orchestrator.shards import Selection
+
+    place, engine = _open()
+    selection = Selection(what, kind, level, seed, fidelity)
+    asked = Export(existing(engine, run), selection, form, out)
+    write_images(asked, engine, open_store(place), _console())
+
+
+@cli.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT.")],
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
