@@ -91,9 +91,12 @@ class Dataset:
         return tuple(image for image in self.images if image.split == split)
 
 
-def scan(root: Path, split_seed: int, known: Mapping[str, ImageFile] = MappingProxyType({})) -> Dataset:
+def scan(
+    root: Path, split: int | Mapping[str, str], known: Mapping[str, ImageFile] = MappingProxyType({})
+) -> Dataset:
     """List, check, hash and split the images below ``root``, laid out as for torchvision's ImageFolder.
 
+    ``split`` is the seed of ``split_class``, or the split of every path: no more paths and no fewer.
     ``known`` maps paths to images of an earlier scan: a file of the same path, size and modification time
     is not opened again. Every other file is read once, hashed and decoded whole.
     Raises DatasetError when the folder or its classes cannot make a dataset, and one that lists every bad
@@ -103,19 +106,22 @@ def scan(root: Path, split_seed: int, known: Mapping[str, ImageFile] = MappingPr
     listings = [_list_class(root, name) for name in classes]
     bad = [line for listing in listings for line in listing.bad]
     if not bad:
-        _check_counts(
-            root, {name: len(listing.paths) for name, listing in zip(classes, listings, strict=True)}
-        )
+        counts = {name: len(listing.paths) for name, listing in zip(classes, listings, strict=True)}
+        if isinstance(split, int):
+            _check_counts(root, counts, MIN_IMAGES)
+        else:
+            _check_counts(root, counts, 1)
+            _check_split(root, split, [path for listing in listings for path in listing.paths])
     images: list[ImageFile] = []
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
         for label, listing in enumerate(listings):
-            splits = split_class(len(listing.paths), split_seed, label)
+            splits = _splits(listing.paths, split, label)
             found = pool.map(lambda path: _examine(root, path, known.get(path)), listing.paths)
-            for path, split, facts in zip(listing.paths, splits, found, strict=True):
+            for path, part, facts in zip(listing.paths, splits, found, strict=True):
                 if isinstance(facts, str):
                     bad.append(f"{_printable(path)}: {facts}")
                 else:
-                    images.append(ImageFile(len(images), path, label, split, *facts))
+                    images.append(ImageFile(len(images), path, label, part, *facts))
     if bad:
         lines = "".join(f"\n{line}" for line in bad)
         raise _error(root, f"{len(bad)} of its files cannot be used", f"Repair or remove:{lines}")
@@ -208,12 +214,33 @@ def _list_class(root: Path, name: str) -> _Listing:
     return _Listing([path for path in paths if _is_utf8(path)], bad, len(every) - len(paths))
 
 
-def _check_counts(root: Path, counts: Mapping[str, int]) -> None:
-    few = {name: count for name, count in counts.items() if count < MIN_IMAGES}
+def _check_counts(root: Path, counts: Mapping[str, int], least: int) -> None:
+    few = {name: count for name, count in counts.items() if count < least}
     if few:
         lines = "".join(f"\n{_printable(name)}: {count} images" for name, count in few.items())
-        what = f"{MIN_IMAGES} is the least that 80/10/10 can split; add images or remove the folder:{lines}"
+        what = f"{least} is the least that can be split; add images or remove the folder:{lines}"
         raise _error(root, f"{len(few)} of {len(counts)} classes have too few images", what)
+
+
+def _splits(paths: list[str], split: int | Mapping[str, str], label: int) -> list[str]:
+    """The split of each image of a class; where an image has none, the dataset is refused for another reason."""
+    if isinstance(split, int):
+        return split_class(len(paths), split, label)
+    return [split.get(path, "") for path in paths]
+
+
+def _check_split(root: Path, split: Mapping[str, str], paths: list[str]) -> None:
+    """Every image is in the given split, nothing else is, and no part of it is empty."""
+    for what, names in (
+        ("images are not in the split file", [path for path in paths if path not in split]),
+        ("paths of the split file are no images here", list(split.keys() - set(paths))),
+    ):
+        if names:
+            first = ", ".join(_printable(name) for name in sorted(names)[:3])
+            raise _error(root, f"{len(names)} {what}: {first}", "The file must name every image once.")
+    for part in SPLITS:
+        if part not in split.values():
+            raise _error(root, f"the split file has no image for {part}", "Each part needs one at least.")
 
 
 def _examine(root: Path, path: str, earlier: ImageFile | None) -> tuple[str, int, int] | str:

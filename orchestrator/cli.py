@@ -60,6 +60,7 @@ def submit(
     weights: Annotated[
         str | None, typer.Option(help="A MobileNetV2's features.* in safetensors, or 'imagenet'.")
     ] = None,
+    split: Annotated[Path | None, typer.Option(help="A CSV file of path,split; 80/10/10 without.")] = None,
     profile: Annotated[str | None, typer.Option(help="demo, photos or paper.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A field, as in p_tar=0.9.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of fields.")] = None,
@@ -76,6 +77,7 @@ def submit(
         profile,
         dataset,
         weights,
+        split,
         settings or [],
         config,
         dry_run=dry_run,

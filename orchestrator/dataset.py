@@ -1,5 +1,6 @@
 """The dataset of a run: scanned and stored, or drawn first where none is given."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,17 @@ def drawn_folder(store: ArtifactStore, drawing: Drawing) -> Path:
     return folder
 
 
-def store_dataset(engine: Engine, folder: Path, split_seed: int, *, built_in: bool) -> StoredDataset:
-    """Scan a folder and store what is new; files that are unchanged since the last time are not opened."""
+def store_dataset(
+    engine: Engine, folder: Path, split: int | Mapping[str, str], *, built_in: bool
+) -> StoredDataset:
+    """Scan a folder and store what is new; files that are unchanged since the last time are not opened.
+
+    ``split`` is a seed, or the split of every path.
+    """
     root = folder.resolve()
     with reading(engine) as session:
         known = _known(session, str(root))
-    dataset = scan(root, split_seed, known)
+    dataset = scan(root, split, known)
     try:
         dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
     except IntegrityError:  # another submit of the same folder was faster

@@ -1,5 +1,6 @@
 """From what a user typed to a spec, a dataset and a plan; everything that can be refused is refused here."""
 
+import hashlib
 import os
 import platform
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from safetensors.numpy import save
 from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
+from early_exit.split import read_split
 from early_exit.weights import check_weights, imagenet_weights, parse_weights, read_file
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
 from orchestrator.errors import UsageError
@@ -27,6 +29,7 @@ class Request:
     profile: str | None
     dataset: Path | None
     weights: str | None
+    split: Path | None
     settings: list[str]
     config: Path | None
     dry_run: bool
@@ -58,6 +61,8 @@ def check(request: Request) -> Spec:
         raise UsageError(
             "field 'weights': give a file with --weights FILE.safetensors or --weights imagenet."
         )
+    if spec.split_file is not None:
+        raise UsageError("field 'split_file': give a file with --split FILE.csv.")
     if request.dataset is None and spec.profile != "demo":
         raise UsageError(f"profile '{spec.profile}' needs photographs. Add --dataset DIR.")
     if spec.backbone.epochs == 0 and request.weights is None:
@@ -75,7 +80,11 @@ def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, l
     weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
     folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
-    dataset = store_dataset(engine, folder, spec.split_seed, built_in=built_in)
+    split: int | dict[str, str] = spec.split_seed
+    if request.split is not None:
+        split, content = read_split(request.split)
+        settled["split_file"] = hashlib.sha256(content).hexdigest()
+    dataset = store_dataset(engine, folder, split, built_in=built_in)
     if weights is not None:
         settled["weights"] = store.write_bytes(weights, f"weights-{os.getpid()}").sha256
     spec = spec.model_copy(update=settled)

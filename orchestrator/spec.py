@@ -42,6 +42,9 @@ class Spec(BaseModel):
     fidelity: tuple[str, ...] = Field(min_length=1)
     """``FIDELITIES`` to compute side by side; a single name is a list of one."""
     split_seed: int = Field(ge=0, lt=2**32)
+    """Of the 80/10/10 split; without effect where ``split_file`` is given."""
+    split_file: str | None = None
+    """SHA-256 of the file that says where each image belongs; settled at submit from ``--split``."""
     device: Literal["cpu", "cuda"]
     hardware: str
     """CPU or GPU model that latencies are measured on; settled at submit where it is empty."""

@@ -214,3 +214,62 @@ def test_reading_a_file_that_became_a_pipe_does_not_wait(root):
     os.mkfifo(root / image.path)
     with pytest.raises(InputChanged):
         read(root, image)
+
+
+def given(root, **moved):
+    """A split that has the last image of each class for tests, the one before it for validation."""
+    parts = {8: "validation", 9: "test"}
+    split = {f"{name}/{i}.png": parts.get(i, "train") for name in ("ape", "bee") for i in range(10)}
+    return split | moved
+
+
+def test_a_given_split_is_taken_as_it_is(root):
+    dataset = scan(root, given(root))
+    assert {image.path: image.split for image in dataset.images} == given(root)
+    assert [image.path for image in dataset.of_split("test")] == ["ape/9.png", "bee/9.png"]
+    swapped = given(root, **{"ape/9.png": "validation", "ape/8.png": "test"})
+    assert scan(root, swapped, by_path(dataset)).digest != dataset.digest
+
+
+def test_the_seeded_split_given_back_is_the_same_dataset(root):
+    seeded = scan(root, 3)
+    written = {image.path: image.split for image in seeded.images}
+    assert scan(root, written) == seeded
+    assert scan(root, written).digest == seeded.digest
+
+
+def test_a_given_split_may_have_small_classes_but_no_empty_ones(root):
+    (root / "cat").mkdir()
+    with pytest.raises(
+        DatasetError, match=r"1 of 3 classes have too few images. 1 is the least.*\ncat: 0 images"
+    ):
+        scan(root, given(root))
+    (root / "cat" / "0.png").write_bytes(png(7))
+    assert len(scan(root, given(root, **{"cat/0.png": "train"})).images) == 21
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            lambda split: [split.pop(f"ape/{i}.png") for i in (0, 1, 2, 3)],
+            "4 images are not in the split file: ape/0.png, ape/1.png, ape/2.png. "
+            "The file must name every image once.",
+        ),
+        (
+            lambda split: split.update({"cat/1.png": "test", "line\nbreak.png": "train"}),
+            r"2 paths of the split file are no images here: cat/1.png, 'line\nbreak.png'. "
+            "The file must name every image once.",
+        ),
+        (
+            lambda split: split.update({"ape/9.png": "train", "bee/9.png": "train"}),
+            "the split file has no image for test. Each part needs one at least.",
+        ),
+    ],
+)
+def test_a_split_of_other_images_is_refused_with_the_first_of_them(root, change, why):
+    split = given(root)
+    change(split)
+    with pytest.raises(DatasetError) as caught:
+        scan(root, split)
+    assert str(caught.value) == f"dataset '{root}': {why}"

@@ -74,6 +74,7 @@ def submit_paper(steps: Steps) -> Any:
         profile="demo",
         dataset=Path(steps.order.folder).parent / "pictures",
         weights=None,
+        split=None,
         settings=[f"{name}={value}" for name, value in SETTINGS.items()],
         config=None,
         dry_run=False,
