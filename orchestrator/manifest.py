@@ -95,7 +95,7 @@ def manifest(session: Session, run_id: int) -> Manifest:
         dataset.digest,
         dataset.built_in,
         tuple(dataset.classes),
-        dict(session.execute(splits).tuples().all()),
+        {row[0]: row[1] for row in session.execute(splits)},
     )
 
 
