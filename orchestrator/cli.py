@@ -177,6 +177,20 @@ def results(
 
 
 @cli.command()
+def report(
+    run: RunArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder, or an older report's; report-RUN without.")
+    ] = None,
+) -> None:
+    """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
+    from orchestrator.report import write_report
+
+    place, engine = _open()
+    write_report(engine, open_store(place), existing(engine, run), out, _console())
+
+
+@cli.command()
 def export(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="distorted-dataset or spectra.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],

@@ -15,6 +15,8 @@ class Manifest:
     """One run's spec, code, packages, dataset and machine."""
 
     run_id: int
+    identity: str
+    """SHA-256 of spec, dataset and stage versions."""
     plan: str
     profile: str
     state: RunState
@@ -47,16 +49,22 @@ class Manifest:
         return tuple(self.spec["fidelity"])
 
     @property
+    def source(self) -> str:
+        """Whose numbers these are, and of how many images."""
+        dataset = "the built-in drawn dataset" if self.built_in else "the given photographs"
+        return f"run {self.run_id}, profile {self.profile}: {dataset}, {self.images.get('test', 0):,} test images"
+
+    @property
     def caption(self) -> str:
-        """For every table: whose numbers these are, of how many images, and what ± means."""
-        source = "the built-in drawn dataset" if self.built_in else "the given photographs"
-        said = (
-            f"run {self.run_id}, profile {self.profile}: {source}, {self.images.get('test', 0):,} test images"
-        )
+        """For every table: the source, the seeds, and what ± means."""
         if len(self.seeds) == 1:
-            return f"{said}, seed {self.seeds[0]}"
-        seeds = ", ".join(map(str, self.seeds))
-        return f"{said}; mean ± half the 95 % interval over the {len(self.seeds)} seeds {seeds}"
+            return f"{self.source}, seed {self.seeds[0]}"
+        return f"{self.source}; mean ± half the 95 % interval over {self.named_seeds}"
+
+    @property
+    def named_seeds(self) -> str:
+        """As in: the 2 seeds 0, 1; no mean takes a seed in that has no value, as where nothing left the edge."""
+        return f"the {len(self.seeds)} seeds {', '.join(map(str, self.seeds))}, or those of them that have a value"
 
     def among_several(self, fidelity: str) -> str:
         """Names the fidelity where the run has more than one."""
@@ -83,6 +91,7 @@ def manifest(session: Session, run_id: int) -> Manifest:
     splits = select(Image.split, func.count()).where(Image.dataset_id == dataset.id).group_by(Image.split)
     return Manifest(
         run_id,
+        run.identity,
         run.plan,
         run.profile,
         run.state,
