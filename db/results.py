@@ -114,6 +114,86 @@ class SweepPoint(_Result):
     r3: Mapped[int]
 
 
+class ReliabilityBin(_Result):
+    """Of all test images at one exit those whose confidence lies in ((bin − 1)/15, bin/15]; no row for none.
+
+    ``calibrated``: divided by the exit's temperature, else by 1.
+    """
+
+    __tablename__ = "reliability_bins"
+    __table_args__ = (
+        CheckConstraint("exit BETWEEN 1 AND 4"),
+        CheckConstraint("bin BETWEEN 1 AND 15"),
+        CheckConstraint("n > 0"),
+        CheckConstraint(FRACTION.format("mean_confidence")),
+        CheckConstraint(FRACTION.format("accuracy")),
+    )
+
+    exit: Mapped[int] = mapped_column(primary_key=True)
+    calibrated: Mapped[bool] = mapped_column(primary_key=True)
+    bin: Mapped[int] = mapped_column(primary_key=True)
+    expert: Mapped[str]
+    kind: Mapped[str]
+    level: Mapped[int]
+    n: Mapped[int]
+    mean_confidence: Mapped[float]
+    accuracy: Mapped[float]
+
+
+class Outage(_Result):
+    """Batches of one policy whose accuracy is below p_tar, as a mean over shuffles of the ``n`` test images.
+
+    Margins are half the width of a 95 % interval over the shuffles. ``batches_without_edge``: the share of
+    batches of which no image leaves on the edge; they count as no outage there.
+    """
+
+    __tablename__ = "outages"
+    __table_args__ = (
+        CheckConstraint(FRACTION.format("p_tar")),
+        CheckConstraint("batch_size BETWEEN 1 AND n"),
+        CheckConstraint("shuffles > 1"),
+        CheckConstraint(FRACTION.format("edge_outage")),
+        CheckConstraint(FRACTION.format("overall_outage")),
+        CheckConstraint(FRACTION.format("batches_without_edge")),
+        CheckConstraint("edge_margin >= 0 AND overall_margin >= 0", name="outages_have_margins"),
+    )
+
+    p_tar: Mapped[float] = mapped_column(primary_key=True)
+    policy: Mapped[str]
+    kind: Mapped[str]
+    level: Mapped[int]
+    n: Mapped[int]
+    batch_size: Mapped[int]
+    shuffles: Mapped[int]
+    edge_outage: Mapped[float]
+    edge_margin: Mapped[float]
+    overall_outage: Mapped[float]
+    overall_margin: Mapped[float]
+    batches_without_edge: Mapped[float]
+
+
+class PayloadAnswers(_Result):
+    """Answers of the final exit to the ``n`` images of a test shard, their feature maps sent as ``payload``.
+
+    ``agreeing``: equal to those from float32.
+    """
+
+    __tablename__ = "payload_answers"
+    __table_args__ = (
+        CheckConstraint("agreeing BETWEEN 0 AND n"),
+        CheckConstraint("correct BETWEEN 0 AND n"),
+        CheckConstraint("payload <> 'float32' OR agreeing = n", name="float32_agrees_with_itself"),
+    )
+
+    payload: Mapped[str] = mapped_column(primary_key=True)
+    expert: Mapped[str]
+    kind: Mapped[str]
+    level: Mapped[int]
+    n: Mapped[int]
+    agreeing: Mapped[int]
+    correct: Mapped[int]
+
+
 class StageTime(_Result):
     """Median seconds of one part of an inference at batch 1, and the bytes that a payload takes."""
 
@@ -128,16 +208,16 @@ class StageTime(_Result):
 
 
 class Latency(_Result):
-    """End-to-end seconds of one policy over one network profile, over all test images of a kind and level."""
+    """End-to-end seconds of one policy over one network profile and as one payload, over all test images."""
 
     __tablename__ = "latencies"
 
+    payload: Mapped[str] = mapped_column(primary_key=True)
     policy: Mapped[str]
     profile: Mapped[str]
     kind: Mapped[str]
     level: Mapped[int]
     p_tar: Mapped[float]
-    payload: Mapped[str]
     n: Mapped[int]
     offloaded: Mapped[int]
     mean_seconds: Mapped[float]
@@ -147,3 +227,30 @@ class Latency(_Result):
     edge_seconds: Mapped[float]
     link_seconds: Mapped[float]
     cloud_seconds: Mapped[float]
+
+
+class MissedDeadline(_Result):
+    """Batches of one policy whose accuracy is below p_tar or whose mean time is above t_tar; see ``Outage``."""
+
+    __tablename__ = "missed_deadlines"
+    __table_args__ = (
+        CheckConstraint("t_tar_seconds >= 0"),
+        CheckConstraint(FRACTION.format("p_tar")),
+        CheckConstraint("batch_size BETWEEN 1 AND n"),
+        CheckConstraint("shuffles > 1"),
+        CheckConstraint(FRACTION.format("missed")),
+        CheckConstraint("margin >= 0"),
+    )
+
+    profile: Mapped[str] = mapped_column(primary_key=True)
+    t_tar_seconds: Mapped[float] = mapped_column(primary_key=True)
+    policy: Mapped[str]
+    kind: Mapped[str]
+    level: Mapped[int]
+    p_tar: Mapped[float]
+    payload: Mapped[str]
+    n: Mapped[int]
+    batch_size: Mapped[int]
+    shuffles: Mapped[int]
+    missed: Mapped[float]
+    margin: Mapped[float]

@@ -49,6 +49,45 @@ SELECT j.run_id AS run, j.fidelity, j.seed, l.policy, l.profile, l.kind, l.level
 FROM jobs j JOIN latencies l ON l.artifact_id = j.artifact_id
 """
 
+_GAPS = "SUM(CASE WHEN {of} THEN b.n * ABS(b.accuracy - b.mean_confidence) ELSE 0 END)"
+_COUNT = "SUM(CASE WHEN {of} THEN b.n ELSE 0 END)"
+
+CALIBRATION = f"""
+SELECT j.run_id AS run, j.fidelity, j.seed, b.expert, b.kind, b.level, b.exit,
+       {_COUNT.format(of="b.calibrated")} AS images,
+       {_GAPS.format(of="NOT b.calibrated")} / {_COUNT.format(of="NOT b.calibrated")} AS ece_before,
+       {_GAPS.format(of="b.calibrated")} / {_COUNT.format(of="b.calibrated")} AS ece_after
+FROM jobs j JOIN reliability_bins b ON b.artifact_id = j.artifact_id
+GROUP BY j.run_id, j.fidelity, j.seed, b.expert, b.kind, b.level, b.exit
+"""  # noqa: S608  # our own text
+
+RELIABILITY = """
+SELECT j.run_id AS run, j.fidelity, j.seed, b.expert, b.kind, b.level, b.exit,
+       CASE WHEN b.calibrated THEN 1 ELSE 0 END AS calibrated, b.bin, b.n AS images, b.mean_confidence, b.accuracy
+FROM jobs j JOIN reliability_bins b ON b.artifact_id = j.artifact_id
+"""
+
+OUTAGE = """
+SELECT j.run_id AS run, j.fidelity, j.seed, o.policy, o.kind, o.level, o.p_tar, o.n AS images,
+       o.batch_size, o.shuffles, o.edge_outage, o.edge_margin, o.overall_outage, o.overall_margin,
+       o.batches_without_edge
+FROM jobs j JOIN outages o ON o.artifact_id = j.artifact_id
+"""
+
+DEADLINES = """
+SELECT j.run_id AS run, j.fidelity, j.seed, d.policy, d.profile, d.kind, d.level, d.p_tar, d.payload,
+       d.t_tar_seconds, d.n AS images, d.batch_size, d.shuffles, d.missed, d.margin
+FROM jobs j JOIN missed_deadlines d ON d.artifact_id = j.artifact_id
+"""
+
+PAYLOAD_ACCURACY = """
+SELECT j.run_id AS run, j.fidelity, j.seed, p.payload, p.expert, p.kind, p.level, SUM(p.n) AS images,
+       CAST(SUM(p.agreeing) AS DOUBLE PRECISION) / SUM(p.n) AS agreement,
+       CAST(SUM(p.correct) AS DOUBLE PRECISION) / SUM(p.n) AS final_accuracy
+FROM jobs j JOIN payload_answers p ON p.artifact_id = j.artifact_id
+GROUP BY j.run_id, j.fidelity, j.seed, p.payload, p.expert, p.kind, p.level
+"""
+
 CLASSIFIER_CONFUSION = """
 SELECT j.run_id AS run, j.fidelity, j.seed, c.kind, c.level, c.seen, COUNT(*) AS images,
        CAST(COUNT(*) AS DOUBLE PRECISION)
@@ -102,6 +141,11 @@ VIEWS = {
     "offloading": OFFLOADING,
     "exit_rates": EXIT_RATES,
     "latency": LATENCY,
+    "calibration": CALIBRATION,
+    "reliability": RELIABILITY,
+    "outage": OUTAGE,
+    "deadlines": DEADLINES,
+    "payload_accuracy": PAYLOAD_ACCURACY,
     "classifier_confusion": CLASSIFIER_CONFUSION,
     "classifier_cost": CLASSIFIER_COST,
     "paper_comparison": PAPER_COMPARISON,

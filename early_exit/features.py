@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,24 +36,32 @@ def extract(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vectors of the four exits, float32 (N, D_k), of uint8 pictures (N, H, W, 3).
 
-    ``backbone`` is one from ``fold_batchnorm``; it is moved to ``device``. On a CPU every batch has the same
-    size, the last one filled up with black pictures, so that a picture's bits depend on no other picture.
+    ``backbone`` is one from ``fold_batchnorm``; it is moved to ``device``.
     """
     set_deterministic(threads)
     backbone = backbone.to(device).eval()
-    batch = _batch_size(pictures, device)
     columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
     with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            some = pictures[start : start + batch]
-            missing = batch - len(some) if device == "cpu" else 0
-            filled = np.concatenate([some, np.zeros((missing, *some.shape[1:]), np.uint8)])
-            vectors = backbone(normalise(filled).to(device))
-            for column, vector in zip(columns, vectors, strict=True):
-                column.append(vector[: len(some)].cpu().numpy())
+        for batch, count in batches(pictures, device):
+            for column, vector in zip(columns, backbone(batch), strict=True):
+                column.append(vector[:count].cpu().numpy())
     empty = [np.empty((0, size), np.float32) for size in backbone.pooled_sizes]
     first, second, third, final = (np.concatenate([e, *c]) for e, c in zip(empty, columns, strict=True))
     return first, second, third, final
+
+
+def batches(pictures: np.ndarray, device: str) -> Iterator[tuple[Tensor, int]]:
+    """Normalised batches (B, 3, H, W) of pictures on ``device``, and how many of each are no filling.
+
+    On a CPU every batch has the same size, the last one filled up with black pictures, so that a picture's
+    bits depend on no other picture.
+    """
+    size = _batch_size(pictures, device)
+    for start in range(0, len(pictures), size):
+        some = pictures[start : start + size]
+        missing = size - len(some) if device == "cpu" else 0
+        filled = np.concatenate([some, np.zeros((missing, *some.shape[1:]), np.uint8)])
+        yield normalise(filled).to(device), len(some)
 
 
 def _batch_size(pictures: np.ndarray, device: str) -> int:

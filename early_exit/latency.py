@@ -53,6 +53,12 @@ class Latencies:
     cloud: NDArray[np.float64]
     total: NDArray[np.float64]
 
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Median and 95th percentile of the total, interpolated linearly between the images beside them."""
+        p50, p95 = np.percentile(self.total, [50, 95]).tolist()
+        return p50, p95
+
 
 def slow_start_rounds(payload_bytes: int) -> int:
     """Round trips until the payload has arrived, the congestion window doubling in each from 14,600 bytes."""

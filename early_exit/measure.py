@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,26 +17,33 @@ from early_exit.classifier import DistortionNet
 from early_exit.determinism import set_deterministic
 from early_exit.features import normalise
 from early_exit.network import Backbone, Heads
+from early_exit.payload import decode, encode
 from early_exit.spectrum import released_spectrum, spectrum
+from early_exit.vocabulary import PAYLOADS
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class PayloadTimes:
+    """Median seconds of making and of reading one payload of the map after stage 3, and its median bytes."""
+
+    encode: float
+    decode: float
+    bytes: int
+
+
+@dataclass(frozen=True)
 class StageTimes:
-    """Median seconds of each part, and the bytes of the feature map after stage 3 in both encodings."""
+    """Median seconds of each part."""
 
     classifier: float  # spectrum and forward pass
     stage_1: float  # normalisation, the stage, its branch's head and softmax
     stage_2: float
     stage_3: float
     cloud: float  # stage 4, final head and softmax
-    encode_json: float
-    decode_json: float
-    encode_float32: float
-    decode_float32: float
-    json_bytes: int
-    float32_bytes: int
+    payloads: dict[str, PayloadTimes]
+    """One for each of ``PAYLOADS``."""
 
 
 def measure(
@@ -59,19 +65,26 @@ def measure(
     set_deterministic(threads)
     backbone, heads, classifier = backbone.to(device).eval(), heads.to(device).eval(), classifier.eval()
     samples: dict[str, list[float]] = {}
-    payloads: list[tuple[int, int]] = []
+    sent: list[dict[str, int]] = []
     with torch.inference_mode():
         for repeat in range(warm_ups + repeats):
             picture, watch = pictures[repeat % len(pictures)], _Watch(device)
             watch.time("classifier", partial(_classify, classifier, picture, spectrum_size))
             sizes = _infer(watch, backbone, heads, picture)
             if repeat >= warm_ups:
-                payloads.append(sizes)
+                sent.append(sizes)
                 for name, seconds in watch.seconds.items():
                     samples.setdefault(name, []).append(seconds)
     medians = {name: median(values) for name, values in samples.items()}
-    json_bytes, float32_bytes = (int(median(column)) for column in zip(*payloads, strict=True))
-    return StageTimes(**medians, json_bytes=json_bytes, float32_bytes=float32_bytes)
+    payloads = {
+        name: PayloadTimes(
+            encode=medians.pop(f"encode {name}"),
+            decode=medians.pop(f"decode {name}"),
+            bytes=int(median(sizes[name] for sizes in sent)),
+        )
+        for name in PAYLOADS
+    }
+    return StageTimes(**medians, payloads=payloads)
 
 
 class _Watch:
@@ -100,8 +113,8 @@ def _classify(classifier: DistortionNet, picture: np.ndarray, spectrum_size: int
     logits.double().softmax(dim=2).max(dim=2)
 
 
-def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray) -> tuple[int, int]:
-    """One timed inference through all exits; the bytes of its payload as JSON and as float32."""
+def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray) -> dict[str, int]:
+    """One timed inference through all exits; the bytes that each payload takes."""
     device = watch.device
 
     def answer(number: int, x: Tensor) -> Tensor:
@@ -113,14 +126,19 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray)
     first = watch.time("stage_1", lambda: answer(1, normalise(picture[None]).to(device)))
     second = watch.time("stage_2", lambda: answer(2, first))
     third = watch.time("stage_3", lambda: answer(3, second))
-    shape = tuple(third.shape)
-    text = watch.time("encode_json", lambda: json.dumps(third.tolist()).encode())
-    watch.time("decode_json", lambda: torch.tensor(json.loads(text)).to(device))
-    data = watch.time("encode_float32", lambda: third.cpu().contiguous().numpy().tobytes())
-    sent = watch.time("decode_float32", lambda: _decode(data, shape).to(device))
+    sizes = {}
+    for payload in PAYLOADS:
+        data = watch.time(f"encode {payload}", partial(_encode, payload, third))
+        watch.time(f"decode {payload}", partial(_decode, payload, data, third))
+        sizes[payload] = len(data)
+    sent = third.contiguous()
     watch.time("cloud", lambda: answer(4, sent))
-    return len(text), len(data)
+    return sizes
 
 
-def _decode(data: bytes, shape: tuple[int, ...]) -> Tensor:
-    return torch.tensor(np.frombuffer(data, np.float32)).reshape(shape)
+def _encode(payload: str, feature_map: Tensor) -> bytes:
+    return encode(payload, feature_map.cpu().numpy())
+
+
+def _decode(payload: str, data: bytes, like: Tensor) -> Tensor:
+    return torch.tensor(decode(payload, data, tuple(like.shape))).to(like.device)

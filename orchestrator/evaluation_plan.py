@@ -8,7 +8,18 @@ from early_exit.latency import PROFILES
 from early_exit.vocabulary import EXPERTS, POLICIES, PRISTINE
 from orchestrator.graph import Plan, Variant
 from orchestrator.spec import Spec
-from tasks.params import Features, Latency, Measure, Predict, StageParams, Sweep
+from tasks.params import (
+    Deadlines,
+    Features,
+    Latency,
+    Measure,
+    Outage,
+    PayloadAccuracy,
+    Predict,
+    Reliability,
+    StageParams,
+    Sweep,
+)
 
 TEST = "test"
 
@@ -53,20 +64,12 @@ class Evaluation:
                     for shard in shards
                 ]
 
-    def sweep(self) -> list[int]:
-        """Counts of every policy at every condition; the positions of their jobs."""
-        return [
-            self._add(
-                Sweep(policy, kind, level),
-                f"policy {policy} on {kind} {level}",
-                self._decisions(policy, kind, level),
-            )
-            for policy in POLICIES
-            for kind, level in conditions(self.spec)
-        ]
+    def judge(self) -> list[int]:
+        """All results that need no measured time; the positions of their jobs."""
+        return [*self._sweep(), *self._outage(), *self._reliability(), *self._payload_accuracy()]
 
     def measure(self, before: list[int]) -> int:
-        """After every sweep, and so after every prediction: nothing else of the run is left to run beside it."""
+        """After every other result, and so after every prediction: nothing of the run is left to run beside it."""
         spec, fidelity = self.spec, FIDELITIES[self.variant.fidelity]
         params = Measure(
             architecture=spec.architecture,
@@ -86,15 +89,75 @@ class Evaluation:
         ]
         return self._add(params, spec.hardware, reads, before)
 
-    def latency(self, measured: int) -> None:
-        """Times do not depend on what the weights are: all seeds read one measurement."""
+    def time(self, measured: int) -> None:
+        """Latencies and missed deadlines. Times do not depend on what the weights are: seeds share a measurement."""
+        spec = self.spec
         for policy in POLICIES:
-            for profile in PROFILES:
-                for kind, level in conditions(self.spec):
-                    params = Latency(policy, profile, kind, level, self.spec.p_tar, self.spec.payload)
-                    label = f"policy {policy} over {profile} on {kind} {level}"
-                    reads = [measured, *self._decisions(policy, kind, level)]
-                    self._add(params, label, reads)
+            for kind, level in conditions(spec):
+                reads = [measured, *self._decisions(policy, kind, level)]
+                where = f"policy {policy} on {kind} {level}"
+                for profile in PROFILES:
+                    params = Latency(policy, profile, kind, level, spec.p_tar)
+                    self._add(params, f"{where} over {profile}", reads)
+                missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
+                self._add(missed, where, reads)
+
+    def _sweep(self) -> list[int]:
+        return [
+            self._add(
+                Sweep(policy, kind, level),
+                f"policy {policy} on {kind} {level}",
+                self._decisions(policy, kind, level),
+            )
+            for policy in POLICIES
+            for kind, level in conditions(self.spec)
+        ]
+
+    def _outage(self) -> list[int]:
+        return [
+            self._add(
+                Outage(policy, kind, level, self.variant.seed),
+                f"policy {policy} on {kind} {level}",
+                self._decisions(policy, kind, level),
+            )
+            for policy in POLICIES
+            for kind, level in conditions(self.spec)
+        ]
+
+    def _reliability(self) -> list[int]:
+        return [
+            self._add(
+                Reliability(expert, kind, level),
+                f"{expert} expert on {kind} {level}",
+                self.predicted[expert, kind, level],
+            )
+            for expert in EXPERTS
+            for kind, level in conditions(self.spec)
+        ]
+
+    def _payload_accuracy(self) -> list[int]:
+        """Every expert on pristine pictures and on the middle level of each distortion."""
+        jobs = []
+        for expert in EXPERTS:
+            for kind in EXPERTS:
+                levels = sorted(self.spec.levels.of(kind))
+                level = levels[len(levels) // 2]
+                params = PayloadAccuracy(
+                    expert,
+                    kind,
+                    level,
+                    self.spec.architecture,
+                    FIDELITIES[self.variant.fidelity].drop_blocks,
+                    self.spec.device,
+                )
+                # An adapted expert is one artifact with its backbone.
+                networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
+                label = f"{expert} expert on {kind} {level}"
+                jobs += [
+                    self._add(params, f"{label}, {shard_of(self.plan, shard)}", [shard, *networks])
+                    for shard in self.pictures[kind, level]
+                ]
+        return jobs
 
     def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
         return self.plan.add(params, label, reads, after, self.variant)

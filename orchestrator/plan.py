@@ -34,10 +34,10 @@ TARGETS = {
     "spectra": ("spectra",),
     "distortion-classifier": ("train-classifier", "classify"),
     "experts": ("train-expert",),
-    "accuracy": ("sweep",),
+    "accuracy": ("sweep", "reliability", "outage"),
     "offloading": ("sweep",),
-    "latency": ("latency",),
-    "full-paper": ("latency",),
+    "latency": ("payload-accuracy", "latency", "deadlines"),
+    "full-paper": ("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
 }
 """Every step of the paper's README is a plan: full-paper's graph, cut short after these stages."""
 
@@ -60,12 +60,12 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
         for seed in spec.seeds:
             evaluation = _Walk(spec, dataset, whole, Variant(seed, fidelity)).to_predictions()
             evaluations.setdefault(fidelity, []).append(evaluation)
-            before += evaluation.sweep()
+            before += evaluation.judge()
     for seeds in evaluations.values():
         measured = seeds[0].measure(before)
         before = [measured]  # one measurement at a time
         for evaluation in seeds:
-            evaluation.latency(measured)
+            evaluation.time(measured)
     return cut(whole, TARGETS[spec.plan])
 
 

@@ -46,6 +46,8 @@ class Layout:
     cells: tuple[str, ...] = ()
     """The values of ``across``."""
     has_p_tar: bool = True
+    has_payload: bool = False
+    """The run's own of several payloads is shown."""
 
 
 OVERALL = Quantity("overall_accuracy", 100)
@@ -72,6 +74,7 @@ HEADLINE = (
         (MILLISECONDS,),
         "policy",
         POLICIES,
+        has_payload=True,
     ),
 )
 """What the paper reports."""
@@ -199,9 +202,10 @@ def tables(session: Session, run_id: int, layouts: Sequence[Layout] = LAYOUTS) -
     found = []
     for layout in layouts:
         p_tar = _threshold(layout, run)
-        rows = _read(session, layout, run_id, p_tar)
+        rows = _read(session, layout, run, p_tar)
         for fidelity in [name for name in run.fidelities if any(row["fidelity"] == name for row in rows)]:
             at = f" at p_tar {p_tar:g}" if p_tar is not None else ""
+            at += f", sent as {run.spec['payload']}" if layout.has_payload else ""
             title = layout.title.format(at=at + run.among_several(fidelity))
             caption = run.caption + (
                 f"\n{run.differences(fidelity)}" if layout.view == "paper_comparison" else ""
@@ -219,11 +223,14 @@ def _threshold(layout: Layout, run: Manifest) -> float | None:
     return run.p_tar
 
 
-def _read(session: Session, layout: Layout, run_id: int, p_tar: float | None) -> list[Row]:
-    statement = f"SELECT * FROM {layout.view} WHERE run = :run"  # noqa: S608  # our own names
+def _read(session: Session, layout: Layout, run: Manifest, p_tar: float | None) -> list[Row]:
+    asked: Row = {"run": run.run_id}
     if layout.has_p_tar:
-        statement += " AND p_tar = :p_tar"
-    asked = {"run": run_id, "p_tar": p_tar} if layout.has_p_tar else {"run": run_id}
+        asked["p_tar"] = p_tar
+    if layout.has_payload:
+        asked["payload"] = run.spec["payload"]
+    where = " AND ".join(f"{name} = :{name}" for name in asked)
+    statement = f"SELECT * FROM {layout.view} WHERE {where}"  # noqa: S608  # our own names
     rows = [dict(row) for row in session.execute(text(statement), asked).mappings()]
     return _with_unseen(rows) if layout.view == "classifier_confusion" else rows
 

@@ -57,7 +57,8 @@ class Spec(BaseModel):
     augmentation: Literal["paper", "none"]
     """How training views vary: brightened, mirrored and rotated (spec §6), or not at all."""
     p_tar: float
-    payload: Literal["json", "float32"]
+    payload: Literal["json", "float32", "float16", "uint8"]
+    """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
     levels: Levels
     architecture: Architecture
     backbone: BackboneTraining

@@ -23,14 +23,14 @@ def compute(params: Features, context: JobContext) -> Output:
     )
     architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
     (source,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
-    backbone = _folded(source, architecture)
+    backbone = folded(source, architecture)
     vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})
 
 
 @functools.lru_cache(maxsize=1)
-def _folded(source: Input, architecture: Architecture) -> Backbone:
+def folded(source: Input, architecture: Architecture) -> Backbone:
     """The backbone ready for inference, kept for the next shard: building it takes as long as a shard's passes."""
     tensors = {name: tensor for name, tensor in source.load().items() if name.startswith("features.")}
     return fold_batchnorm(load_weights(tensors, architecture))

@@ -1,7 +1,5 @@
 """measure: median times of the parts of an inference, on the code path that made the results."""
 
-from dataclasses import asdict
-
 import numpy as np
 
 from db.results import StageTime
@@ -13,37 +11,41 @@ from tasks.params import Measure
 from tasks.pictures import load_pictures
 from tasks.train_expert import heads_of
 
-PAYLOADS = {"encode_json": "json_bytes", "encode_float32": "float32_bytes"}
+PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud")
 
 
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
     architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
-    times = asdict(
-        measure(
-            fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
-            load_heads(heads_of(context.input("train-expert").load())),
-            load_classifier(
-                context.input("train-classifier").load(),
-                params.spectrum_size,
-                released_spectra=params.released_spectra,
-            ),
-            load_pictures(context)["pictures"],
+    times = measure(
+        fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
+        load_heads(heads_of(context.input("train-expert").load())),
+        load_classifier(
+            context.input("train-classifier").load(),
             params.spectrum_size,
-            params.device,
-            warm_ups=params.measurement.warm_ups,
-            repeats=params.measurement.repeats,
-        )
+            released_spectra=params.released_spectra,
+        ),
+        load_pictures(context)["pictures"],
+        params.spectrum_size,
+        params.device,
+        warm_ups=params.measurement.warm_ups,
+        repeats=params.measurement.repeats,
     )
+    seconds = {name: getattr(times, name) for name in PARTS}
+    sizes = {}
+    for name, payload in times.payloads.items():
+        seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}
+        sizes[f"encode_{name}"] = payload.bytes
     rows = [
         {
             "part": part,
             "device": params.device,
             "hardware": params.hardware,
             "seconds": value,
-            "payload_bytes": times.get(PAYLOADS.get(part, "")),
+            "payload_bytes": sizes.get(part),
         }
-        for part, value in times.items()
-        if part not in PAYLOADS.values()
+        for part, value in seconds.items()
     ]
-    return Output({name: np.array([value]) for name, value in times.items()}, {StageTime: rows})
+    arrays = {name: np.array([value]) for name, value in seconds.items()}
+    arrays |= {f"{name}_bytes": np.array([payload.bytes]) for name, payload in times.payloads.items()}
+    return Output(arrays, {StageTime: rows})

@@ -355,11 +355,60 @@ class Sweep(StageParams):
 
 
 @dataclass(frozen=True)
+class Reliability(StageParams):
+    """How well the confidence of each exit of one expert says its accuracy, without and with temperatures."""
+
+    stage = "reliability"
+    version = 1
+    libraries = ("numpy",)
+    writes_rows = True
+    deadline_seconds = 1800
+
+    expert: str
+    kind: str
+    level: int
+
+
+@dataclass(frozen=True)
+class Outage(StageParams):
+    """How often batches of one policy are right less often than p_tar, at 25 thresholds."""
+
+    stage = "outage"
+    version = 1
+    libraries = ("numpy",)
+    writes_rows = True
+    deadline_seconds = 1800
+
+    policy: str
+    kind: str
+    level: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class PayloadAccuracy(StageParams):
+    """What the cloud answers when the feature maps of one test shard are sent in each form."""
+
+    stage = "payload-accuracy"
+    version = 1
+    libraries = ("numpy", "torch", "torchvision")
+    writes_rows = True
+    deadline_seconds = 3 * 3600
+
+    expert: str
+    kind: str
+    level: int
+    architecture: Architecture
+    drop_blocks: bool
+    device: str
+
+
+@dataclass(frozen=True)
 class Measure(StageParams):
     """Time the parts of an inference, alone on its device."""
 
     stage = "measure"
-    version = 1
+    version = 2
     libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
     writes_rows = True
     deadline_seconds = 3600
@@ -377,10 +426,10 @@ class Measure(StageParams):
 
 @dataclass(frozen=True)
 class Latency(StageParams):
-    """End-to-end latency of one policy over one network profile at the headline threshold."""
+    """End-to-end latency of one policy over one network profile at the headline threshold, for every payload."""
 
     stage = "latency"
-    version = 1
+    version = 2
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
@@ -390,7 +439,24 @@ class Latency(StageParams):
     kind: str
     level: int
     p_tar: float
+
+
+@dataclass(frozen=True)
+class Deadlines(StageParams):
+    """How often batches of one policy are wrong or late, over every network and for 51 target times."""
+
+    stage = "deadlines"
+    version = 1
+    libraries = ("numpy",)
+    writes_rows = True
+    deadline_seconds = 1800
+
+    policy: str
+    kind: str
+    level: int
+    p_tar: float
     payload: str
+    seed: int
 
 
 STAGES: dict[str, type[StageParams]] = {
@@ -407,8 +473,12 @@ STAGES: dict[str, type[StageParams]] = {
         AdaptExpert,
         Predict,
         Sweep,
+        Reliability,
+        Outage,
+        PayloadAccuracy,
         Measure,
         Latency,
+        Deadlines,
     )
 }
 """Every stage by name, in the order of the graph; the Celery task has the same name."""

@@ -45,7 +45,7 @@ OF_RUN = (
     " WHERE id IN (SELECT artifact_id FROM jobs WHERE run_id = ?)) "
 )
 
-MEASURED = ("stage_times", "latencies")
+MEASURED = ("stage_times", "latencies", "missed_deadlines")
 """Tables of measured times, and of what is computed from them."""
 
 

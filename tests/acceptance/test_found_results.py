@@ -4,7 +4,17 @@ import re
 
 import pytest
 
-EXPERTS_AND_WHAT_READS_THEM = {"train-expert", "predict", "sweep", "measure", "latency"}
+EXPERTS_AND_WHAT_READS_THEM = {
+    "train-expert",
+    "predict",
+    "sweep",
+    "outage",
+    "reliability",
+    "payload-accuracy",
+    "measure",
+    "latency",
+    "deadlines",
+}
 
 
 def submitted(output):
@@ -34,12 +44,14 @@ def test_the_same_spec_computes_nothing_and_starts_no_cluster(finished, small):
         assert table_of(again.stdout, title) == table_of(finished.output.stdout, title) != ""
 
 
-def test_another_p_tar_computes_only_latencies(finished, small):
+def test_another_p_tar_computes_only_latencies_and_missed_deadlines(finished, small):
     home = finished.home
     other = home.command("submit", "full-paper", *small({"p_tar": 0.9}))
     run, jobs, found, to_run = submitted(other.stdout)
     assert other.returncode == 0
-    assert home.computed_stages(run) == {"latency": to_run}
+    # policies, networks, conditions; all networks in one job
+    assert home.computed_stages(run) == {"latency": 5 * 3 * 5, "deadlines": 5 * 5}
+    assert to_run == 5 * 3 * 5 + 5 * 5
     assert found + to_run == jobs
     assert "Accuracy at p_tar 0.9" in other.stdout
     assert home.numbers(run) == home.numbers(1)
@@ -63,7 +75,7 @@ def computed_total(computed):
     return sum(computed.values())
 
 
-@pytest.mark.parametrize(("fields", "to_run"), [({}, 0), ({"p_tar": 0.95}, 75)])
+@pytest.mark.parametrize(("fields", "to_run"), [({}, 0), ({"p_tar": 0.95}, 75 + 25)])
 def test_a_dry_run_says_what_would_run_and_stores_no_run(finished, small, fields, to_run):
     home, before = finished.home, logs(finished.home)
     count = "SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM jobs)"

@@ -4,7 +4,16 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import reading
-from db.results import Classification, Latency, Prediction, SweepPoint
+from db.results import (
+    Classification,
+    Latency,
+    MissedDeadline,
+    Outage,
+    PayloadAnswers,
+    Prediction,
+    ReliabilityBin,
+    SweepPoint,
+)
 from db.views import VIEWS
 
 # Four images at blur 3; (confidence, correct) at the exits 1 to 4 of the blur expert.
@@ -25,6 +34,15 @@ POINTS = {
     0.55: {"n": 4, "n1": 2, "n2": 1, "n3": 1, "n4": 0, "c1": 1, "c2": 1, "c3": 0, "c4": 0, "r": (2, 2, 4)},
     0.99: {"n": 4, "n1": 0, "n2": 0, "n3": 0, "n4": 4, "c1": 0, "c2": 0, "c3": 0, "c4": 4, "r": (0, 0, 0)},
 }
+# exit, calibrated, bin, n, mean confidence, accuracy; all numbers are sums of powers of two.
+BINS = [
+    (1, False, 8, 2, 0.5, 1.0),
+    (1, False, 15, 6, 0.96875, 0.5),
+    (1, True, 8, 8, 0.5, 0.625),
+    (4, False, 15, 8, 1.0, 1.0),
+    (4, True, 14, 4, 0.875, 0.75),
+    (4, True, 15, 4, 0.9375, 1.0),
+]
 VARIANT = {"fidelity": "corrected", "seed": 7}
 CONDITION = {"kind": "gaussian_blur", "level": 3}
 
@@ -74,7 +92,23 @@ def run(add_run, add_artifact):
         "link_seconds": 0.125,
         "cloud_seconds": 0.03125,
     }
+    bins = [
+        {**CONDITION, "expert": "gaussian_blur", "exit": number, "calibrated": calibrated}
+        | {"bin": bin_, "n": n, "mean_confidence": confidence, "accuracy": accuracy}
+        for number, calibrated, bin_, n, confidence, accuracy in BINS
+    ]
+    batches = {"n": 4, "batch_size": 2, "shuffles": 100}
+    outage = {"p_tar": 0.8, "edge_outage": 0.25, "edge_margin": 0.0625, "overall_outage": 0.5}
+    outage |= {"overall_margin": 0.125, "batches_without_edge": 0.375}
+    missed = {"profile": "paris", "t_tar_seconds": 0.25, "p_tar": 0.8, "payload": "json"}
+    missed |= {"missed": 0.75, "margin": 0.03125}
+    sent = {**CONDITION, "expert": "gaussian_blur", "payload": "uint8"}
     rows = {
+        "reliability": {ReliabilityBin: bins},
+        "outage": {Outage: [{**CONDITION, "policy": "oracle", **batches, **outage}]},
+        "deadlines": {MissedDeadline: [{**CONDITION, "policy": "oracle", **batches, **missed}]},
+        "shard 1": {PayloadAnswers: [sent | {"n": 3, "agreeing": 3, "correct": 2}]},
+        "shard 2": {PayloadAnswers: [sent | {"n": 5, "agreeing": 4, "correct": 3}]},
         "sweep": {SweepPoint: points},
         "predict": {Prediction: predictions},
         "classify": {Classification: classifications},
@@ -196,6 +230,45 @@ def test_latency_says_what_is_offloaded_and_where_time_goes(run, query):
     }
 
 
+def test_calibration_weighs_the_gaps_of_the_bins_by_their_images(run, query):
+    rows = query("SELECT * FROM calibration ORDER BY exit")
+    constant = {"run": run.id, **VARIANT, "expert": "gaussian_blur", **CONDITION, "images": 8}
+    assert rows == [
+        # before: 2/8 · |1 − 1/2| + 6/8 · |1/2 − 31/32| = 1/8 + 45/128; after: |5/8 − 1/2|
+        constant | {"exit": 1, "ece_before": 61 / 128, "ece_after": 0.125},
+        # after: 1/2 · |3/4 − 7/8| + 1/2 · |1 − 15/16| = 1/16 + 1/32
+        constant | {"exit": 4, "ece_before": 0.0, "ece_after": 3 / 32},
+    ]
+
+
+def test_reliability_shows_every_bin_that_holds_images(run, query):
+    rows = query("SELECT * FROM reliability ORDER BY exit, calibrated, bin")
+    constant = {"run": run.id, **VARIANT, "expert": "gaussian_blur", **CONDITION}
+    names = ("exit", "calibrated", "bin", "images", "mean_confidence", "accuracy")
+    assert rows == [constant | dict(zip(names, bin_, strict=True)) for bin_ in BINS]
+
+
+def test_outage_says_over_which_batches(run, query):
+    constant = {"run": run.id, **VARIANT, "policy": "oracle", **CONDITION, "images": 4}
+    constant |= {"batch_size": 2, "shuffles": 100, "p_tar": 0.8}
+    assert query("SELECT * FROM outage") == [
+        constant
+        | {"edge_outage": 0.25, "edge_margin": 0.0625, "overall_outage": 0.5, "overall_margin": 0.125}
+        | {"batches_without_edge": 0.375}
+    ]
+    assert query("SELECT * FROM deadlines") == [
+        constant
+        | {"profile": "paris", "payload": "json", "t_tar_seconds": 0.25, "missed": 0.75, "margin": 0.03125}
+    ]
+
+
+def test_payload_accuracy_adds_up_the_shards(run, query):
+    assert query("SELECT * FROM payload_accuracy") == [
+        {"run": run.id, **VARIANT, "payload": "uint8", "expert": "gaussian_blur", **CONDITION, "images": 8}
+        | {"agreement": 7 / 8, "final_accuracy": 5 / 8}
+    ]
+
+
 def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query):
     assert query("SELECT * FROM classifier_confusion ORDER BY seen") == [
         {"run": run.id, **VARIANT, **CONDITION, "seen": "gaussian_blur", "images": 3, "share": 0.75},
@@ -205,8 +278,9 @@ def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query
 
 def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
     counts = {"run", "seed", "level", "images", "exit", "exits", "edge_exits"}
+    counts |= {"calibrated", "bin", "batch_size", "shuffles"}
     counts |= {"jobs", "found", "waiting", "queued", "running", "succeeded", "failed", "skipped", "cancelled"}
-    texts = {"fidelity", "policy", "kind", "seen", "profile", "payload", "run_state", "stage"}
+    texts = {"fidelity", "policy", "expert", "kind", "seen", "profile", "payload", "run_state", "stage"}
     for view in VIEWS:
         for row in query(f"SELECT * FROM {view}"):  # noqa: S608  # a name of ours
             for name, value in row.items():

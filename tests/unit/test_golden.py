@@ -24,7 +24,7 @@ from db.models import Dataset, Image, Job, Run
 from early_exit.classifier import DistortionNet
 from early_exit.network import Architecture as Shape
 from early_exit.network import Backbone, Heads, to_arrays
-from early_exit.vocabulary import EXPERTS, KINDS
+from early_exit.vocabulary import EXPERTS, KINDS, PAYLOADS
 from tasks.job_io import JobContext
 from tasks.params import (
     STAGES,
@@ -32,13 +32,17 @@ from tasks.params import (
     Architecture,
     BackboneTraining,
     Classify,
+    Deadlines,
     Distort,
     Features,
     Latency,
     Measure,
     Measurement,
+    Outage,
+    PayloadAccuracy,
     Predict,
     Prepare,
+    Reliability,
     Spectra,
     Sweep,
     TrainBackbone,
@@ -109,6 +113,7 @@ def spectra(count, number):
 def answers(number, count=40):
     generator = rng(number)
     return {
+        "logits": rng(10 + number).normal(size=(count, 4, CLASSES)).astype(np.float32),
         "confidence": np.sqrt(generator.random((count, 4))),
         "predicted": generator.integers(0, CLASSES, (count, 4)),
         "labels": np.arange(count) % CLASSES,
@@ -121,8 +126,9 @@ EVERY_EXPERT = [("predict", {"expert": expert}, answers(number)) for number, exp
 SECONDS = {
     **{name: np.array([0.001 * place]) for place, name in enumerate(("stage_1", "stage_2", "stage_3"), 1)},
     **{"classifier": np.array([0.002]), "cloud": np.array([0.004])},
-    **{f"{what}_{form}": np.array([0.0005]) for what in ("encode", "decode") for form in ("json", "float32")},
+    **{f"{what}_{form}": np.array([0.0005]) for what in ("encode", "decode") for form in PAYLOADS},
     **{"json_bytes": np.array([90_000]), "float32_bytes": np.array([20_000])},
+    **{"float16_bytes": np.array([10_000]), "uint8_bytes": np.array([5_008])},
 }
 
 
@@ -208,12 +214,23 @@ def cases():
                 [tested, trained, classifier, mine],
             )
         ],
+        "reliability": [(Reliability("pristine", "gaussian_blur", 2), EVERY_EXPERT[:1])],
+        "outage": [(Outage("oracle", "gaussian_blur", 2, 5), EVERY_EXPERT[1:2])],
+        "payload-accuracy": [
+            (PayloadAccuracy("pristine", "pristine", 0, NARROW, False, "cpu"), [tested, trained, mine])
+        ],
         "latency": [
             (
-                Latency("classifier", profile, "gaussian_blur", 2, 0.8, payload),
+                Latency("classifier", profile, "gaussian_blur", 2, 0.8),
                 [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
             )
-            for profile, payload in (("fremont", "json"), ("paris", "float32"))
+            for profile in ("fremont", "paris")
+        ],
+        "deadlines": [
+            (
+                Deadlines("classifier", "gaussian_blur", 2, 0.3, "uint8", 5),
+                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
+            )
         ],
     }
 
@@ -311,7 +328,7 @@ def golden(case, outputs):
     if stage in EXACT:
         return digest(arrays)
     if stage == "measure":  # times differ from one second to the next; what is timed does not
-        kept = ("float32_bytes", ".part", ".device")
+        kept = ("float32_bytes", "float16_bytes", "uint8_bytes", ".part", ".device")
         named = {name: summary(array) for name, array in arrays.items() if name.endswith(kept)}
         return {"names": sorted(arrays), **named}
     # One table for all tensors of a network keeps the file readable.

@@ -40,6 +40,8 @@ def test_an_image_spends_time_up_to_its_exit_only():
     assert spent.link.tolist() == pytest.approx([0, 0, 0, 10])
     assert spent.cloud.tolist() == [0, 0, 0, 5.25]
     assert spent.total.tolist() == pytest.approx([3, 6, 10, 25.75])
+    # Half way between 6 and 10; 0.95 · 3 = 2.85 steps up: 10 + 0.85 · 15.75.
+    assert spent.percentiles == pytest.approx((8, 23.3875))
 
 
 def test_a_system_without_a_classifier_does_not_wait_for_one():

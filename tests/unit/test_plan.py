@@ -15,6 +15,8 @@ from tasks.params import STAGES
 
 DATASET = DatasetShape("dataset-digest", 10, {"train": 250, "validation": 60, "test": 110})
 RELEASES = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), "1.0")
+JUDGED = {"sweep", "outage", "reliability", "payload-accuracy"}
+TIMED = {"latency", "deadlines"}
 SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip", "augmentation=paper"]
 
 
@@ -78,8 +80,12 @@ def test_the_number_of_jobs_per_stage_is_that_of_the_paper(small):
         "train-expert": 3,
         "predict": 3 * 4 * 2,
         "sweep": 5 * 4,
+        "outage": 5 * 4,
+        "reliability": 3 * 4,
+        "payload-accuracy": 3 * 3 * 2,  # pristine, blur 3 and noise 20
         "measure": 1,
         "latency": 5 * 3 * 4,
+        "deadlines": 5 * 4,
     }
 
 
@@ -135,7 +141,7 @@ def test_nothing_learns_from_predictions(small):
     for stage in ("train-classifier", "train-backbone", "train-expert"):
         for position in of(small, stage):
             above = stages_of(small, ancestors(small, position, orders=True))
-            assert not {"predict", "classify", "sweep", "measure", "latency"} & set(above)
+            assert not ({"predict", "classify", "measure"} | JUDGED | TIMED) & set(above)
 
 
 def test_every_expert_predicts_on_every_kind_and_level(small):
@@ -224,7 +230,7 @@ def test_the_classifier_learns_every_kind_from_train_and_validation(small):
     }
 
 
-@pytest.mark.parametrize("stage", ["sweep", "latency"])
+@pytest.mark.parametrize("stage", ["sweep", "outage", "latency", "deadlines"])
 @pytest.mark.parametrize(
     ("policy", "kind", "level", "experts", "classified"),
     [
@@ -240,14 +246,14 @@ def test_a_policy_reads_the_experts_it_may_ask_and_the_classifier_if_it_uses_it(
     small, stage, policy, kind, level, experts, classified
 ):
     positions = of(small, stage, policy=policy, kind=kind, level=level)
-    assert len(positions) == (1 if stage == "sweep" else 3)
+    assert len(positions) == (3 if stage == "latency" else 1)
     for position in positions:
         read = [small.jobs[p].params for p in small.jobs[position].reads]
         predictions = Counter(p.expert for p in read if p.stage == "predict")
         assert predictions == dict.fromkeys(experts, 2)
         assert sum(p.stage == "classify" for p in read) == classified
         assert {(p.kind, p.level) for p in read if p.stage != "measure"} == {(kind, level)}
-        assert sum(p.stage == "measure" for p in read) == (stage == "latency")
+        assert sum(p.stage == "measure" for p in read) == (stage in ("latency", "deadlines"))
 
 
 def test_there_is_a_sweep_for_every_policy_and_condition(small):
@@ -264,7 +270,8 @@ def test_there_is_a_sweep_for_every_policy_and_condition(small):
 def test_latency_is_measured_alone_after_every_prediction(small):
     (measure,) = of(small, "measure")
     above = ancestors(small, measure, orders=True)
-    assert set(of(small, "predict")) | set(of(small, "classify")) <= above
+    for stage in ("predict", "classify", *JUDGED):
+        assert set(of(small, stage)) <= above
     assert stages_of(small, small.jobs[measure].reads) == {
         "prepare": 1,
         "train-backbone": 1,
@@ -272,7 +279,7 @@ def test_latency_is_measured_alone_after_every_prediction(small):
         "train-classifier": 1,
     }
     later = [p for p in range(len(small.jobs)) if p not in above and p != measure]
-    assert set(stages_of(small, later)) == {"latency"}
+    assert set(stages_of(small, later)) == TIMED
 
 
 def test_only_test_pictures_are_timed(small):
@@ -283,13 +290,35 @@ def test_only_test_pictures_are_timed(small):
     assert [p.split for p in pictures] == ["test"]
 
 
+def test_payloads_are_judged_on_pristine_pictures_and_the_middle_level_of_each_distortion():
+    wide = planned("levels.gaussian_blur=[5, 1, 4, 2, 3]", "levels.gaussian_noise=[5, 10, 20, 30, 40]")
+    found = {(job.kind, job.level) for job in (wide.jobs[p].params for p in of(wide, "payload-accuracy"))}
+    assert found == {("pristine", 0), ("gaussian_blur", 3), ("gaussian_noise", 20)}
+
+
+@pytest.mark.parametrize("fidelity", ["corrected", "adapted-batchnorm"])
+def test_payloads_are_sent_between_the_experts_own_backbone_and_heads(fidelity):
+    whole = planned(f"fidelity={fidelity}")
+    for position in of(whole, "payload-accuracy"):
+        params, reads = (
+            whole.jobs[position].params,
+            [whole.jobs[p].params for p in whole.jobs[position].reads],
+        )
+        adapted = fidelity == "adapted-batchnorm" and params.expert != "pristine"
+        networks = ["adapt-expert"] if adapted else ["train-backbone", "train-expert"]
+        pictures = "prepare" if params.kind == "pristine" else "distort"
+        assert [read.stage for read in reads] == [pictures, *networks]
+        assert reads[-1].expert == params.expert
+        assert pictures == "prepare" or (reads[0].kind, reads[0].level) == (params.kind, params.level)
+
+
 # ---- seeds --------------------------------------------------------------------------------------------
 
 
 def test_seeds_share_what_no_seed_touches(small):
     both = planned("seeds=[0, 1]")
     counts, once = (stages_of(p, range(len(p.jobs))) for p in (both, small))
-    twice = ("train-backbone", "train-classifier", "classify", "train-expert", "predict", "sweep", "latency")
+    twice = ("train-backbone", "train-classifier", "classify", "train-expert", "predict", *JUDGED, *TIMED)
     assert {stage: counts[stage] for stage in twice} == {stage: 2 * once[stage] for stage in twice}
     assert counts["prepare"] == once["prepare"]
     assert counts["distort"] == 4 + 2 * 2  # two levels of blur in two shards, noise once per seed
@@ -303,13 +332,11 @@ def test_results_stand_under_their_seed_and_what_is_shared_under_none():
         assert Counter(variant and variant.seed for variant in variants) == seeds
 
 
-def test_a_seed_alone_and_beside_others_has_the_same_keys_but_for_latencies(small):
+def test_a_seed_alone_and_beside_others_has_the_same_keys_but_for_times(small):
     both = planned("seeds=[0, 1]")
-    alone = {job.key for job in small.jobs if job.params.stage != "latency"}
-    assert alone <= set(keys(both))
-    assert set(keys(planned("seeds=1"))) - {
-        job.key for job in planned("seeds=1").jobs if job.params.stage in ("measure", "latency")
-    } <= set(keys(both))
+    assert set(keys(small)) <= set(keys(both))
+    measured = {"measure", *TIMED}
+    assert {job.key for job in planned("seeds=1").jobs if job.params.stage not in measured} <= set(keys(both))
 
 
 # ---- fidelity ------------------------------------------------------------------------------------------
@@ -328,7 +355,7 @@ def test_fidelities_share_what_they_compute_alike(small):
 def test_measurements_of_several_fidelities_come_one_after_another():
     both = planned('fidelity=["corrected", "released"]')
     first, second = of(both, "measure")
-    assert set(both.jobs[first].after) == set(of(both, "sweep"))
+    assert set(both.jobs[first].after) == {position for stage in JUDGED for position in of(both, stage)}
     assert both.jobs[second].after == (first,)
 
 
@@ -368,9 +395,9 @@ def test_released_spectra_are_of_pictures_prepared_at_their_own_size():
         ("spectra", {"prepare": 6, "distort": 6, "spectra": 20}),
         ("distortion-classifier", {"train-classifier": 1, "classify": 8}),
         ("experts", {"train-backbone": 1, "features": 27, "train-expert": 3}),
-        ("accuracy", {"predict": 24, "sweep": 20, "classify": 8}),
-        ("offloading", {"predict": 24, "sweep": 20}),
-        ("latency", {"measure": 1, "latency": 60}),
+        ("accuracy", {"predict": 24, "sweep": 20, "classify": 8, "reliability": 12, "outage": 20}),
+        ("offloading", {"predict": 24, "sweep": 20, "reliability": 0, "outage": 0}),
+        ("latency", {"measure": 1, "latency": 60, "deadlines": 20, "payload-accuracy": 18}),
     ],
 )
 def test_a_step_is_the_whole_papers_graph_cut_short(small, name, stages):
@@ -409,19 +436,19 @@ def changed_stages(one, other):
     return {a.params.stage for a, b in zip(one.jobs, other.jobs, strict=True) if a.key != b.key}
 
 
-EXPERT_AND_BELOW = {"train-expert", "predict", "sweep", "measure", "latency"}
+EXPERT_AND_BELOW = {"train-expert", "predict", "measure", *JUDGED, *TIMED}
 BACKBONE_AND_BELOW = {"train-backbone", "features", *EXPERT_AND_BELOW}
-CLASSIFIER_AND_BELOW = {"train-classifier", "classify", "sweep", "measure", "latency"}
+CLASSIFIER_AND_BELOW = {"train-classifier", "classify", "sweep", "outage", "measure", *TIMED}
 ALL = set(STAGES) - {"adapt-expert"}
 
 
 @pytest.mark.parametrize(
     ("setting", "changed"),
     [
-        ("p_tar=0.7", {"latency"}),
-        ("payload=float32", {"latency"}),
-        ("measurement.repeats=100", {"measure", "latency"}),
-        ("hardware=another chip", {"measure", "latency"}),
+        ("p_tar=0.7", TIMED),
+        ("payload=float32", {"deadlines"}),
+        ("measurement.repeats=100", {"measure", *TIMED}),
+        ("hardware=another chip", {"measure", *TIMED}),
         ("expert.epochs=11", EXPERT_AND_BELOW),
         ("expert.learning_rate=0.02", EXPERT_AND_BELOW),
         ("classifier.epochs=6", CLASSIFIER_AND_BELOW),
@@ -489,7 +516,7 @@ def test_the_weights_digest_changes_the_backbone_and_what_depends_on_it(small):
 @pytest.mark.parametrize(
     ("library", "changed"),
     [
-        ("torchvision", {"train-backbone", "features", "measure"} | EXPERT_AND_BELOW),
+        ("torchvision", {"train-backbone", "features"} | EXPERT_AND_BELOW),
         ("opencv", ALL - {"prepare", "train-backbone"}),
         ("numpy", ALL),
     ],
@@ -554,7 +581,7 @@ def test_a_cuda_run_computes_on_the_gpu_what_torch_computes_there():
     queues = {}
     for job in planned("device=cuda").jobs:
         queues.setdefault(job.params.stage, set()).add(job.params.queue)
-    on_gpu = {"train-classifier", "train-backbone", "features", "measure"}
+    on_gpu = {"train-classifier", "train-backbone", "features", "payload-accuracy", "measure"}
     assert queues == {stage: {"gpu" if stage in on_gpu else "cpu"} for stage in ALL}
 
 

@@ -20,8 +20,8 @@ from harness.cluster import Cluster
 from harness.graph import Node, submit_graph
 from orchestrator.in_process import run_in_process
 
-MEASURED_STAGES = ("measure", "latency")
-MEASURED_TABLES = ("stage_times", "latencies")
+MEASURED_STAGES = ("measure", "latency", "deadlines")
+MEASURED_TABLES = ("stage_times", "latencies", "missed_deadlines")
 """Measured times, and what is computed from them: no two runs have the same; which rows there are is the same."""
 
 

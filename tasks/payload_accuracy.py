@@ -1,0 +1,33 @@
+"""payload-accuracy: the final exit's answers from feature maps that were sent in each form."""
+
+from db.results import PayloadAnswers
+from early_exit.network import Architecture, load_heads
+from early_exit.payload import final_answers
+from tasks.features import folded
+from tasks.job_io import JobContext, Output
+from tasks.params import PayloadAccuracy
+from tasks.pictures import load_pictures
+from tasks.train_expert import heads_of
+
+
+def compute(params: PayloadAccuracy, context: JobContext) -> Output:
+    """Rows in ``payload_answers``, of one test shard."""
+    pictures = load_pictures(context)
+    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    (backbone,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
+    (expert,) = context.inputs("train-expert") or context.inputs("adapt-expert")
+    heads = load_heads(heads_of(expert.load()))
+    found = final_answers(folded(backbone, architecture), heads, pictures["pictures"], params.device)
+    rows = [
+        {
+            "payload": payload,
+            "expert": params.expert,
+            "kind": params.kind,
+            "level": params.level,
+            "n": len(answers),
+            "agreeing": int((answers == found["float32"]).sum()),
+            "correct": int((answers == pictures["labels"]).sum()),
+        }
+        for payload, answers in found.items()
+    ]
+    return Output(rows={PayloadAnswers: rows})
