@@ -136,27 +136,25 @@ class Evaluation:
         ]
 
     def _payload_accuracy(self) -> list[int]:
-        """Every expert on pristine pictures and on the middle level of each distortion."""
+        """The matching expert on pristine pictures and on the middle level of each distortion."""
         jobs = []
         for expert in EXPERTS:
-            for kind in EXPERTS:
-                levels = sorted(self.spec.levels.of(kind))
-                level = levels[len(levels) // 2]
-                params = PayloadAccuracy(
-                    expert,
-                    kind,
-                    level,
-                    self.spec.architecture,
-                    FIDELITIES[self.variant.fidelity].drop_blocks,
-                    self.spec.device,
-                )
-                # An adapted expert is one artifact with its backbone.
-                networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
-                label = f"{expert} expert on {kind} {level}"
-                jobs += [
-                    self._add(params, f"{label}, {shard_of(self.plan, shard)}", [shard, *networks])
-                    for shard in self.pictures[kind, level]
-                ]
+            levels = sorted(self.spec.levels.of(expert))
+            level = levels[len(levels) // 2]
+            params = PayloadAccuracy(
+                expert=expert,
+                kind=expert,
+                level=level,
+                architecture=self.spec.architecture,
+                drop_blocks=FIDELITIES[self.variant.fidelity].drop_blocks,
+                device=self.spec.device,
+            )
+            # An adapted expert is one artifact with its backbone.
+            networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
+            jobs += [
+                self._add(params, f"{expert} {level}, {shard_of(self.plan, shard)}", [shard, *networks])
+                for shard in self.pictures[expert, level]
+            ]
         return jobs
 
     def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
