@@ -40,13 +40,13 @@ class Manifest:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Everything random was done once for each."""
-        return tuple(self.spec["seeds"])
+        """Everything random was done once for each; runs of before there were several have ``seed``."""
+        return tuple(self.spec["seeds"] if "seeds" in self.spec else [self.spec["seed"]])
 
     @property
     def fidelities(self) -> tuple[str, ...]:
-        """In the order of the spec."""
-        return tuple(self.spec["fidelity"])
+        """In the order of the spec; runs of before there were several are what is now called corrected."""
+        return tuple(self.spec.get("fidelity", ["corrected"]))
 
     @property
     def source(self) -> str:

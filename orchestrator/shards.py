@@ -98,7 +98,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
     return [
         replace(
             pictures[read[job.id]],
-            fidelity=RELEASED if job.params["form"] == "released-edge" else CORRECTED,
+            fidelity=RELEASED if job.params.get("form") == "released-edge" else CORRECTED,
             artifact=artifact,
         )
         for job, artifact in jobs
