@@ -41,7 +41,8 @@ class Findings:
 
     def frame(self, view: str) -> pd.DataFrame:
         """The estimates of a view, all fidelities together."""
-        return pd.DataFrame([record for table in self.of(view).values() for record in table.records()])
+        records = [record for table in self.of(view).values() for record in table.records()]
+        return pd.DataFrame(records).astype({"mean": float, "margin": float})
 
 
 @dataclass(frozen=True)
