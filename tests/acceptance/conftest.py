@@ -134,7 +134,7 @@ class Home:
 
     def numbers(self, run: int = 1) -> dict[str, list[tuple]]:
         """All that a run has computed, by key: the digest of every file and every row, measured times aside."""
-        files = "SELECT key, stage, sha256 FROM made WHERE stage NOT IN ('measure', 'latency')"
+        files = "SELECT key, stage, sha256 FROM made WHERE stage NOT IN ('measure', 'latency', 'deadlines')"
         found = {"artifacts": self.rows(OF_RUN + files, run)}
         for table in self.result_tables():
             names = [name for (name,) in self.rows("SELECT name FROM pragma_table_info(?)", table)]
