@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import DatabaseError, Unreachable, open_engine, reading
+from db.models import RunState
 from db.schema import upgrade
 from early_exit.dataset import DatasetError
 from early_exit.weights import WeightsError
@@ -180,7 +181,8 @@ def results(
 def report(
     run: RunArgument = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A new folder, or an older report's; report-RUN without.")
+        Path | None,
+        typer.Option(metavar="DIR", help="A new folder, or an older report's; report-RUN without."),
     ] = None,
 ) -> None:
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
