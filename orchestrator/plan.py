@@ -15,7 +15,6 @@ from orchestrator.graph import Plan, Variant, cut
 from orchestrator.spec import Spec
 from tasks.params import (
     AdaptExpert,
-    BackboneTraining,
     Classify,
     Distort,
     Features,
@@ -26,6 +25,7 @@ from tasks.params import (
     TrainClassifier,
     TrainExpert,
 )
+from tasks.sections import BackboneTraining
 
 TRAIN, VALIDATION = "train", "validation"
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from early_exit.fidelity import FIDELITIES
 from early_exit.vocabulary import THRESHOLDS
 from orchestrator.errors import UsageError
-from tasks.params import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
+from tasks.sections import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
 

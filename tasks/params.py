@@ -1,124 +1,13 @@
 """One frozen dataclass per stage: what a job is computed from, besides its inputs.
 
-The sections of a spec are the nested dataclasses here, so that a parameter is declared once on this side
-and once in the pure function that it reaches under the same name. Standard library only: planning loads
-neither torch nor cv2. Every field of a stage's dataclass enters the job's key.
+Standard library only: planning loads neither torch nor cv2. Every field of a stage's dataclass enters the
+job's key.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE
-
-FORBID_EXTRA = {"extra": "forbid"}
-"""Read by pydantic: a field that a section does not have is an error."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-# ---- sections of a spec -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The σ of each distortion kind that test images are evaluated at (spec §3)."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    gaussian_blur: tuple[int, ...] = (1, 2, 3, 4, 5)
-    gaussian_noise: tuple[int, ...] = (5, 10, 20, 30, 40)
-
-    def __post_init__(self) -> None:
-        for kind in (GAUSSIAN_BLUR, GAUSSIAN_NOISE):
-            levels = self.of(kind)
-            _require(len(levels) > 0, f"{kind} needs one level at least")
-            _require(len(set(levels)) == len(levels), f"{kind} has a level twice")
-            _require(all(1 <= level <= 255 for level in levels), f"{kind} levels are σ from 1 to 255")
-
-    def of(self, kind: str) -> tuple[int, ...]:
-        """Levels of ``kind``; pristine has the one level 0."""
-        return {
-            GAUSSIAN_BLUR: self.gaussian_blur,
-            GAUSSIAN_NOISE: self.gaussian_noise,
-            PRISTINE: (0,),
-        }[kind]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """MobileNetV2's width multiplier and the stride of its stem (1 for small drawn pictures)."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    width: float = 1.0
-    stem_stride: int = 2
-
-    def __post_init__(self) -> None:
-        _require(0.1 <= self.width <= 2.0, "width must be between 0.1 and 2")
-        _require(self.stem_stride in (1, 2), "stem_stride must be 1 or 2")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How one network is trained."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 0.01
-    weight_decay: float = 5e-4
-    schedule: str = "cosine"
-    patience: int = 10
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.epochs <= 10_000, "epochs must be between 0 and 10000")
-        _require(1 <= self.batch_size <= 4096, "batch_size must be between 1 and 4096")
-        _require(0 < self.learning_rate < 1e7, "learning_rate must be above 0 and finite")
-        _require(0 <= self.weight_decay < 1e3, "weight_decay must be 0 or above")
-        _require(
-            self.schedule in ("one_cycle", "cosine", "constant"), "schedule is one_cycle, cosine or constant"
-        )
-        _require(self.patience >= 1, "patience must be 1 or above")
-
-
-@dataclass(frozen=True)
-class BackboneTraining(Training):
-    """How the backbone is trained; no epochs keep the given weights, frozen."""
-
-    head_learning_rate: float = 0.0
-    """Peak for the heads that train it; 0 for the same as the backbone's."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require(0 <= self.head_learning_rate < 1e7, "head_learning_rate must be 0 or above and finite")
-
-
-@dataclass(frozen=True)
-class Threads:
-    """Threads of the two long trainings: one thread and two give different weights, so it is a parameter."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    threads: int = 2
-
-    def __post_init__(self) -> None:
-        _require(1 <= self.threads <= 256, "threads must be between 1 and 256")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Repetitions of the latency measurement at batch 1."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    warm_ups: int = 50
-    repeats: int = 200
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.warm_ups <= 100_000, "warm_ups must be between 0 and 100000")
-        _require(1 <= self.repeats <= 100_000, "repeats must be between 1 and 100000")
-
-
-# ---- stages -------------------------------------------------------------------------------------------
+from tasks.sections import Architecture, BackboneTraining, Measurement, Training
 
 
 @dataclass(frozen=True)

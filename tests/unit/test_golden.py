@@ -29,15 +29,12 @@ from tasks.job_io import JobContext
 from tasks.params import (
     STAGES,
     AdaptExpert,
-    Architecture,
-    BackboneTraining,
     Classify,
     Deadlines,
     Distort,
     Features,
     Latency,
     Measure,
-    Measurement,
     Outage,
     PayloadAccuracy,
     Predict,
@@ -48,8 +45,8 @@ from tasks.params import (
     TrainBackbone,
     TrainClassifier,
     TrainExpert,
-    Training,
 )
+from tasks.sections import Architecture, BackboneTraining, Measurement, Training
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 CLASSES = 4
