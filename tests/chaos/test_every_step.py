@@ -86,8 +86,9 @@ def templates(tmp_path_factory, sqlite_template, server):
 
 def _end_with_results(session):
     (artifact,) = session.scalars(select(Artifact.id)).all()
-    ends = {"state": RunState.FAILED, "finished_at": 1.7e9, "spec": {"p_tar": 0.8}}
-    session.execute(update(Run).values(**ends))
+    spec = {"p_tar": 0.8, "seeds": [0], "fidelity": ["corrected"], "payload": "json"}
+    session.execute(update(Run).values(state=RunState.FAILED, finished_at=1.7e9, spec=spec))
+    session.execute(update(Job).values(seed=0, fidelity="corrected"))
     session.execute(
         update(Job).where(Job.id == JOB).values(state=JobState.FAILED, error="OSError: disk gone")
     )
