@@ -1,4 +1,7 @@
-"""Where the released code does something else than the paper's idea, as switches (spec §12 and §13)."""
+"""Where the released code does something else than the paper's idea, as switches (spec §12 and §13).
+
+One more leaves the backbone as it was given: what fine-tuning it adds shows beside it.
+"""
 
 from dataclasses import dataclass
 
@@ -17,6 +20,8 @@ class Fidelity:
     """The backbone's BatchNorm goes on learning statistics while a distortion's heads train (oddity 5)."""
     released_spectra: bool = False
     """Spectra in 8 bits that wrap around; those of training with R and B swapped, stored as JPEG (oddity 16)."""
+    freeze_backbone: bool = False
+    """The pretrained backbone stays as given; only heads are trained (§6's pristine model trains all layers)."""
 
 
 FIDELITIES = {
@@ -26,8 +31,9 @@ FIDELITIES = {
     "fixed-order": Fidelity(fixed_order=True),
     "adapted-batchnorm": Fidelity(adapt_batchnorm=True),
     "released-spectra": Fidelity(released_spectra=True),
+    "frozen-backbone": Fidelity(freeze_backbone=True),
     "released": Fidelity(
         drop_blocks=True, squash=True, fixed_order=True, adapt_batchnorm=True, released_spectra=True
     ),
 }
-"""The paper's idea, each oddity by itself, and all of them."""
+"""The paper's idea, each switch by itself, and all oddities of the released code."""

@@ -79,12 +79,19 @@ def _cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "one_cycle": one_cycle,
-    "cosine": lambda progress: _cosine(1.0, 0.0, progress),
-    "constant": lambda progress: 1.0,
+ANNEALED_EPOCHS = 10
+"""T_max of ``cosine_annealing``, as released: zero after ten epochs, back at the peak after twenty (spec §6)."""
+
+SCHEDULES: dict[str, Callable[[float, int], float]] = {
+    "one_cycle": lambda progress, done: one_cycle(progress),
+    "cosine": lambda progress, done: _cosine(1.0, 0.0, progress),
+    "cosine_annealing": lambda progress, done: _cosine(1.0, 0.0, done / ANNEALED_EPOCHS),
+    "constant": lambda progress, done: 1.0,
 }
-"""Factor on the peak learning rate, of the training's progress in [0, 1): no state to save."""
+"""Factor on the peak learning rate, of the training's progress in [0, 1) and its finished epochs: no state to save."""
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+"""Weight decay is an L2 term of the loss in Adam (the paper's), and apart from it in AdamW."""
 
 
 def batches_of(count: int, batch_size: int, rng: np.random.Generator | None) -> list[np.ndarray]:
@@ -114,9 +121,8 @@ def fit(
 
     ``batches(rng)`` yields one epoch, ``steps`` of them; ``rng`` and torch's generators (dropout) start
     anew from (seed, epoch), and the learning rate is a function of the step, so that a training resumed
-    from ``checkpoint`` equals an uninterrupted one to the bit. ``optimizer`` is Adam (weight decay as an L2
-    term, the paper's) or AdamW; ``rate_factors`` scales the learning rate of parameters by the first part
-    of their names. Raises ``Diverged``.
+    from ``checkpoint`` equals an uninterrupted one to the bit. ``optimizer`` is one of ``OPTIMIZERS``;
+    ``rate_factors`` scales the learning rate of parameters by the first part of their names. Raises ``Diverged``.
     """
     adam = _per_parameter(optimizer, model, settings, rate_factors or {})
     epochs, best = _restore(model, adam, steps, checkpoint)
@@ -130,7 +136,7 @@ def fit(
             model.train()
             train_loss, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0
             for step, (inputs, labels) in enumerate(batches(rng), start=(number - 1) * steps):
-                rate = settings.learning_rate * SCHEDULES[settings.schedule](step / total)
+                rate = settings.learning_rate * SCHEDULES[settings.schedule](step / total, number - 1)
                 for group in adam.param_groups:
                     group["lr"] = rate * group["factor"]
                 adam.zero_grad()
@@ -260,12 +266,13 @@ def train_backbone(
     checkpoint: Checkpoint | None = None,
     augmented: bool = True,
     head_learning_rate: float | None = None,
+    optimizer: str = "adamw",
 ) -> Fit:
-    """Train the backbone, all layers, with heads of its own that are then dropped (spec §6); AdamW.
+    """Train the backbone, all layers, with heads of its own that are then dropped (spec §6).
 
     Starts from ``weights`` (ImageNet's) or from scratch. ``augmented``: training pictures go through
-    ``images.augment``. ``head_learning_rate``: the heads' peak, where it is not the backbone's. The fit's
-    weights are ``features.*``.
+    ``images.augment``. ``head_learning_rate``: the heads' peak, where it is not the backbone's. ``optimizer``: one of
+    ``OPTIMIZERS``. The fit's weights are ``features.*``.
     """
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
@@ -290,8 +297,8 @@ def train_backbone(
 
     steps = math.ceil(len(train[1]) / settings.batch_size)
     factors = {"heads": (head_learning_rate or settings.learning_rate) / settings.learning_rate}
-    adamw = torch.optim.AdamW
-    done = fit(model, batches, validate, steps, settings, seed, checkpoint, adamw, factors)
+    algorithm = OPTIMIZERS[optimizer]
+    done = fit(model, batches, validate, steps, settings, seed, checkpoint, algorithm, factors)
     prefix = "backbone."
     kept = {name.removeprefix(prefix): a for name, a in done.weights.items() if name.startswith(prefix)}
     return Fit(kept, done.epochs, done.best_epoch)

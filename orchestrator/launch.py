@@ -95,6 +95,8 @@ def _introduce(resolved: Resolved, console: Console) -> None:
             soft_wrap=True,
             markup=False,
         )
+    if spec.weights is None and not resolved.built_in:
+        console.print("The backbone starts from random weights; the paper's from ImageNet's: --weights imagenet.")
     if dataset.ignored:
         console.print(f"{dataset.ignored} files without an image suffix are ignored.")
 

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import Dataset, Image, Run, RunState
+from early_exit.fidelity import FIDELITIES
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Manifest:
         """What to know before our numbers are set beside the published ones."""
         source = "drawn pictures" if self.built_in else "photographs"
         size, split_seed = self.spec["image_size"], self.spec["split_seed"]
-        backbone = "trained" if self.spec["backbone"]["epochs"] else "frozen"
+        frozen = self.spec["backbone"]["epochs"] == 0 or FIDELITIES[fidelity].freeze_backbone
+        backbone = "frozen" if frozen else "trained"
         return (
             "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
             "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "

@@ -133,7 +133,7 @@ class _Walk:
 
     def _train_backbone(self, prepared: dict[str, list[int]]) -> int:
         spec = self.spec
-        frozen = spec.backbone.epochs == 0
+        frozen = spec.backbone.epochs == 0 or self._fidelity.freeze_backbone
         params = TrainBackbone(
             classes=self.dataset.classes,
             architecture=spec.architecture,

@@ -10,6 +10,7 @@ from safetensors.numpy import save
 from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
+from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
 from early_exit.weights import check_weights, imagenet_weights, parse_weights, read_file
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
@@ -70,6 +71,11 @@ def check(request: Request) -> Spec:
             "a frozen backbone needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet, "
             "or train one with --set backbone.epochs=N."
         )
+    for name in spec.fidelity if request.weights is None else ():
+        if FIDELITIES[name].freeze_backbone:
+            raise UsageError(
+                f"fidelity '{name}' needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet."
+            )
     return spec
 
 

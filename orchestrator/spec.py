@@ -89,13 +89,18 @@ class Spec(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _blocks_can_be_dropped(self) -> "Spec":
-        dropping = [name for name in self.fidelity if FIDELITIES[name].drop_blocks]
-        if dropping and self.backbone.epochs == 0:
-            raise ValueError(
-                f"fidelity {dropping[0]} drops blocks, which a frozen backbone cannot make up for. "
-                "Train it: backbone.epochs=8"
-            )
+    def _fidelity_suits_the_backbone(self) -> "Spec":
+        for name in self.fidelity if self.backbone.epochs == 0 else ():
+            if FIDELITIES[name].drop_blocks:
+                raise ValueError(
+                    f"fidelity {name} drops blocks, which a frozen backbone cannot make up for. "
+                    "Train it: backbone.epochs=8"
+                )
+            if FIDELITIES[name].freeze_backbone:
+                raise ValueError(
+                    f"fidelity {name} is what a run without backbone training computes anyway. "
+                    "Leave it out, or train one beside it: backbone.epochs=8"
+                )
         return self
 
     @field_validator("p_tar")

@@ -74,7 +74,8 @@ class Training:
         _require(0 < self.learning_rate < 1e7, "learning_rate must be above 0 and finite")
         _require(0 <= self.weight_decay < 1e3, "weight_decay must be 0 or above")
         _require(
-            self.schedule in ("one_cycle", "cosine", "constant"), "schedule is one_cycle, cosine or constant"
+            self.schedule in ("one_cycle", "cosine", "cosine_annealing", "constant"),
+            "schedule is one_cycle, cosine, cosine_annealing or constant",
         )
         _require(self.patience >= 1, "patience must be 1 or above")
 
@@ -85,9 +86,11 @@ class BackboneTraining(Training):
 
     head_learning_rate: float = 0.0
     """Peak for the heads that train it; 0 for the same as the backbone's."""
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require(self.optimizer in ("adam", "adamw"), "optimizer is adam or adamw")
         _require(0 <= self.head_learning_rate < 1e7, "head_learning_rate must be 0 or above and finite")
 
 

@@ -19,6 +19,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         return Output(weights)
     settings = dict(vars(params.training))
     head_learning_rate = settings.pop("head_learning_rate") or None
+    optimizer = settings.pop("optimizer")
     fit = train_backbone(
         examples(context, "train"),
         examples(context, "validation"),
@@ -32,6 +33,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         checkpoint=context.checkpoint,
         augmented=params.augmented,
         head_learning_rate=head_learning_rate,
+        optimizer=optimizer,
     )
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
 

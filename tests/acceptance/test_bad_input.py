@@ -190,6 +190,9 @@ def test_weights_that_are_not_a_mobilenets_are_refused(home, drawn, tmp_path, ma
 def test_photographs_without_weights_are_refused_and_so_are_weights_without_photographs(home, drawn):
     message = refused_in_one_line(home, *submitting("--dataset", drawn))
     assert "Add --weights FILE.safetensors" in message
+    beside = ("--profile", "paper", "--set", 'fidelity=["corrected", "frozen-backbone"]')
+    message = refused_in_one_line(home, *submitting("--dataset", drawn, *beside))
+    assert message.startswith("fidelity 'frozen-backbone' needs pretrained weights. Add --weights")
     message = refused_in_one_line(home, *submitting("--profile", "photos"))
     assert message == "profile 'photos' needs photographs. Add --dataset DIR."
 

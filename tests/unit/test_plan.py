@@ -365,6 +365,28 @@ def test_squashed_pictures_are_those_of_training_only():
     assert resized == {"train": "squash", "validation": "margin", "test": "margin"}
 
 
+def test_the_papers_backbone_trains_on_pristine_pictures_and_the_frozen_one_beside_it_on_none():
+    both = planned('fidelity=["corrected", "frozen-backbone"]', "weights=abc", profile="paper")
+    trained, frozen = of(both, "train-backbone")
+    assert both.jobs[trained].reads == (
+        *of(both, "prepare", split="train"),
+        *of(both, "prepare", split="validation"),
+    )
+    assert both.jobs[trained].params.augmented
+    assert both.jobs[frozen].reads == ()
+    assert {both.jobs[p].params.weights for p in (trained, frozen)} == {"abc"}
+    (photos,) = of(alone := planned("weights=abc", profile="photos"), "train-backbone")
+    assert both.jobs[frozen].key == alone.jobs[photos].key
+
+
+def test_every_result_of_a_fidelity_comes_from_its_own_backbone():
+    both = planned('fidelity=["corrected", "frozen-backbone"]', "weights=abc", profile="paper")
+    backbones = dict(zip(("corrected", "frozen-backbone"), of(both, "train-backbone"), strict=True))
+    for position in (*of(both, "predict"), *of(both, "payload-accuracy"), *of(both, "measure")):
+        read = ancestors(both, position) & set(backbones.values())
+        assert read == {backbones[both.jobs[position].variant.fidelity]}
+
+
 def test_with_an_adapting_batchnorm_every_expert_has_test_vectors_of_its_own(small):
     adapted = planned("fidelity=adapted-batchnorm")
     assert len(of(adapted, "adapt-expert")) == 2

@@ -1,6 +1,7 @@
 """Resolving a spec: profiles, overrides, and one line for each mistake."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -44,7 +45,29 @@ def test_the_papers_profile_has_the_papers_settings():
     spec = resolve("paper", [])
     assert (spec.image_size, spec.spectrum_size, spec.device) == (300, 224, "cuda")
     assert (spec.architecture.width, spec.architecture.stem_stride) == (1.0, 2)
-    assert spec.backbone.epochs > 0
+    assert spec.augmentation == "paper"
+    assert spec.fidelity == ("corrected",)
+
+
+def test_the_papers_profile_trains_as_the_paper_does():
+    """Stages 1.5e-4 and heads 1e-2 in the backbone, 1e-2 in the experts (spec §6), the classifier as in §4."""
+    spec = resolve("paper", [])
+    alike = {"batch_size": 32, "weight_decay": 5e-4, "schedule": "cosine_annealing", "patience": 11}
+    assert asdict(spec.expert) == alike | {"epochs": 50, "learning_rate": 0.01}
+    assert asdict(spec.backbone) == alike | {
+        "epochs": 50,
+        "learning_rate": 1.5e-4,
+        "head_learning_rate": 0.01,
+        "optimizer": "adam",
+    }
+    assert asdict(spec.classifier) == {
+        "epochs": 50,
+        "batch_size": 128,
+        "learning_rate": 0.001,
+        "weight_decay": 5e-4,
+        "schedule": "constant",
+        "patience": 11,
+    }
 
 
 def test_photographs_keep_their_backbone_frozen():
@@ -108,6 +131,12 @@ def test_a_frozen_backbone_cannot_make_up_for_dropped_blocks():
     with pytest.raises(UsageError, match=r"fidelity released drops blocks.*backbone\.epochs=8"):
         resolve("photos", ["fidelity=released"])
     assert resolve("photos", ["fidelity=released", "backbone.epochs=8"]).fidelity == ("released",)
+
+
+def test_a_frozen_backbone_stands_beside_a_trained_one_only():
+    with pytest.raises(UsageError, match=r"fidelity frozen-backbone is what .*Leave it out, or train one"):
+        resolve("photos", ["fidelity=frozen-backbone"])
+    assert resolve("paper", ["fidelity=frozen-backbone"]).fidelity == ("frozen-backbone",)
 
 
 # ---- mistakes -----------------------------------------------------------------------------------------

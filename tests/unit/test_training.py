@@ -184,7 +184,34 @@ def test_the_loss_is_the_sum_of_the_exits_cross_entropies():
     ],
 )
 def test_the_learning_rate_follows_its_schedule(schedule, progress, factor):
-    assert SCHEDULES[schedule](progress) == pytest.approx(factor, rel=1e-9)
+    assert SCHEDULES[schedule](progress, 3) == pytest.approx(factor, rel=1e-9)
+
+
+def test_annealing_is_torchs_with_a_t_max_of_ten_from_epoch_to_epoch():
+    settings = Settings(25, 4, 0.1, weight_decay=0, schedule="cosine_annealing", patience=25)
+    rates = [epoch.learning_rate for epoch in fit_constant(0.0, settings, label=0).epochs]
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    expected = []
+    for _ in rates:
+        expected += torchs.get_last_lr()
+        optimizer.step()
+        torchs.step()
+    assert rates == pytest.approx(expected, abs=1e-12)
+    assert [rates[epoch] for epoch in (0, 5, 10, 20)] == pytest.approx([0.1, 0.05, 0, 0.1])
+
+
+@pytest.mark.parametrize(("optimizer", "moved", "at_most_by"), [("adam", 1e-3, 1e-6), ("adamw", 1e-2, 1.001e-3)])
+def test_weight_decay_is_part_of_adams_gradient_and_apart_from_adamws(optimizer, moved, at_most_by):
+    """BatchNorm's scales start at 1; one step of 1e-3 with a decay of 10.
+
+    Adam's first step has the length 1e-3 whatever the gradient; AdamW takes 1e-3 · 10 off beside it.
+    """
+    small = Architecture(width=0.1, stem_stride=2)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    examples, settings = (pictures, np.arange(4) % 2), Settings(1, 4, 1e-3, 10.0, "constant", 1)
+    done = train_backbone(examples, examples, 2, small, None, settings, 0, optimizer=optimizer)
+    assert np.abs(1 - done.weights["features.0.1.weight"]) == pytest.approx(moved, abs=at_most_by)
 
 
 def test_batches_hold_every_index_once_and_differ_by_one_at_most():
