@@ -195,7 +195,10 @@ class PayloadAnswers(_Result):
 
 
 class StageTime(_Result):
-    """Median seconds of one part of an inference at batch 1, and the bytes that a payload takes."""
+    """Median seconds of one part of an inference at batch 1, and the bytes of what is sent for it.
+
+    That is the feature map as ``encode_*`` makes it, and the picture itself for ``whole``: the network in one go.
+    """
 
     __tablename__ = "stage_times"
     __table_args__ = (CheckConstraint("seconds >= 0"),)

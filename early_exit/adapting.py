@@ -1,4 +1,7 @@
-"""An expert as the released code trains it: heads learn, and the frozen backbone's BatchNorm drifts (spec §6)."""
+"""Experts with a backbone of their own, as the released code trains them (spec §6).
+
+Either the heads learn, and the frozen backbone's BatchNorm drifts; or all layers learn, the "total" variant.
+"""
 
 from __future__ import annotations
 
@@ -51,17 +54,19 @@ def adapt(
     threads: int = 2,
     checkpoint: Checkpoint | None = None,
     fixed_order: bool = False,
+    backbone_learning_rate: float = 0.0,
 ) -> Fit:
-    """Train the heads on fresh views in every epoch, the backbone in train mode with all its weights frozen.
+    """Train the heads on fresh views in every epoch, the backbone in train mode.
 
     BatchNorm so normalises with each batch's statistics and keeps updating its running ones, which validation
-    uses. ``validation``'s pictures are distorted already. The fit's weights are ``backbone.features.*`` and
-    ``heads.exits.*``.
+    uses. ``backbone_learning_rate``: the backbone's peak beside the heads' ``settings.learning_rate``; at 0 all
+    its weights are frozen. ``validation``'s pictures are distorted already. The fit's weights are
+    ``backbone.features.*`` and ``heads.exits.*``.
     """
     set_deterministic(threads)
     model = BackboneWithHeads(start.backbone, classes=len(start.heads["exits.0.bias"]))
     model.heads = load_heads(start.heads)
-    model.backbone.requires_grad_(False)
+    model.backbone.requires_grad_(backbone_learning_rate > 0)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch(pictures: np.ndarray, labels: np.ndarray) -> Batch:
@@ -77,4 +82,5 @@ def adapt(
         return (batch(validation[0][part], validation[1][part]) for part in parts)
 
     steps = math.ceil(len(train[1]) / settings.batch_size)
-    return fit(model, batches, validate, steps, settings, seed, checkpoint)
+    factors = {"backbone": backbone_learning_rate / settings.learning_rate}
+    return fit(model, batches, validate, steps, settings, seed, checkpoint, rate_factors=factors)

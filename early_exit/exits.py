@@ -6,7 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from early_exit.vocabulary import EXPERTS, POLICIES, THRESHOLDS
+from early_exit.vocabulary import (
+    ASKING_CLASSIFIER,
+    CLOUD_ONLY,
+    EDGE_ONLY,
+    EXITS,
+    EXPERTS,
+    GENERALIST,
+    POLICIES,
+    PRISTINE,
+    THRESHOLDS,
+    TOTAL,
+)
 
 
 @dataclass(frozen=True)
@@ -37,19 +48,25 @@ def softmax_confidence(
 
 
 def decide(
-    confidence: NDArray[np.float64], predicted: NDArray[np.int64], p_tar: float
+    confidence: NDArray[np.float64],
+    predicted: NDArray[np.int64],
+    p_tar: float,
+    exits: Sequence[int] = EXITS,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The exit (1…4) at which each image leaves, and the class it is answered with: both (N,).
 
-    ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first branch, exits 1 to 3, whose
-    confidence exceeds ``p_tar`` strictly. All others leave at exit 4, which answers when its confidence is
-    at least ``p_tar``; otherwise the most confident of the four exits does, the earliest of equals (spec §8).
+    ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first of ``exits`` whose confidence
+    exceeds ``p_tar`` strictly. All others leave at the last, which answers when its confidence is at least
+    ``p_tar``; otherwise the most confident of ``exits`` does, the earliest of equals (spec §8). ``exits`` are
+    ascending and all four of them in the paper; see ``exits_of``.
     """
-    confident = confidence[:, :3] > p_tar  # (N, 3)
-    leaves_early = confident.any(axis=1)  # (N,)
-    exit_index = np.where(leaves_early, confident.argmax(axis=1), 3)
-    undecided = ~leaves_early & (confidence[:, 3] < p_tar)
-    answering = np.where(undecided, confidence.argmax(axis=1), exit_index)
+    there, last = np.isin(EXITS, exits), exits[-1] - 1
+    said = np.where(there, confidence, -np.inf)  # (N, 4)
+    leaves = said > p_tar
+    leaves[:, last] = True
+    exit_index = leaves.argmax(axis=1)  # (N,)
+    undecided = (exit_index == last) & (said[:, last] < p_tar)
+    answering = np.where(undecided, said.argmax(axis=1), exit_index)
     answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]
     return exit_index + 1, answer
 
@@ -59,20 +76,23 @@ def sweep(
     predicted: NDArray[np.int64],
     label: NDArray[np.int64],
     thresholds: Sequence[float] = THRESHOLDS,
+    exits: Sequence[int] = EXITS,
 ) -> SweepCounts:
     """Count who leaves where, and who is right, at each threshold.
 
-    ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,). The published rates are quotients of these
+    ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit that is
+    none of them counts nobody. The published rates are quotients of these
     counts: the spec's columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (spec §9).
     """
     n = np.zeros((len(thresholds), 4), np.int64)
     c = np.zeros((len(thresholds), 4), np.int64)
     r = np.zeros((len(thresholds), 3), np.int64)
+    branches = np.isin(EXITS[:3], exits)
     for row, p_tar in enumerate(thresholds):
-        exits, answer = decide(confidence, predicted, p_tar)
-        n[row] = np.bincount(exits, minlength=5)[1:]
-        c[row] = np.bincount(exits[answer == label], minlength=5)[1:]
-        r[row] = (confidence[:, :3] >= p_tar).sum(axis=0)
+        left, answer = decide(confidence, predicted, p_tar, exits)
+        n[row] = np.bincount(left, minlength=5)[1:]
+        c[row] = np.bincount(left[answer == label], minlength=5)[1:]
+        r[row] = branches * (confidence[:, :3] >= p_tar).sum(axis=0)
     return SweepCounts(n, c, r)
 
 
@@ -82,12 +102,19 @@ def expert_for(policy: str, kind: str, seen: str | None) -> str:
     ``seen`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
     for the policy `classifier` without what it saw.
     """
-    if policy in EXPERTS:
+    if policy in EXPERTS or policy == GENERALIST or policy.startswith(f"{TOTAL}_"):
         return policy
     if policy == "oracle":
         return kind
-    if policy != "classifier":
+    if policy == CLOUD_ONLY:
+        return PRISTINE
+    if policy not in ASKING_CLASSIFIER:
         raise ValueError(f"unknown policy {policy!r}: it is one of {', '.join(POLICIES)}")
     if seen is None:
-        raise ValueError("policy 'classifier' needs the kind that the classifier saw")
+        raise ValueError(f"policy {policy!r} needs the kind that the classifier saw")
     return seen
+
+
+def exits_of(policy: str) -> tuple[int, ...]:
+    """The exits that ``policy`` has: all four but without a cloud, or without an edge."""
+    return {EDGE_ONLY: EXITS[:3], CLOUD_ONLY: EXITS[3:]}.get(policy, EXITS)

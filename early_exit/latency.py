@@ -99,3 +99,15 @@ def end_to_end(
     on_link = np.where(offloaded, link_seconds(link, payload_bytes), 0.0)
     cloud = np.where(offloaded, stage_seconds.decode + stage_seconds.cloud, 0.0)
     return Latencies(classifier, edge, on_link, cloud, classifier + edge + on_link + cloud)
+
+
+def without_edge(images: int, link: Link, picture_bytes: int, whole: float) -> Latencies:
+    """Seconds of each of ``images`` that is sent as it is and answered in the cloud at the final exit.
+
+    ``picture_bytes``: its pixels, three bytes each and not compressed, as the edge has them; ``whole``: seconds
+    of the backbone and its final head in one go, without branches. The edge spends nothing.
+    """
+    nothing = np.zeros(images)
+    on_link = nothing + link_seconds(link, picture_bytes)
+    cloud = nothing + whole
+    return Latencies(nothing, nothing, on_link, cloud, on_link + cloud)

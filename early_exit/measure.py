@@ -19,7 +19,7 @@ from early_exit.features import normalise
 from early_exit.network import Backbone, Heads
 from early_exit.payload import decode, encode
 from early_exit.spectrum import released_spectrum, spectrum
-from early_exit.vocabulary import PAYLOADS
+from early_exit.vocabulary import EXITS, PAYLOADS
 
 Result = TypeVar("Result")
 
@@ -42,6 +42,7 @@ class StageTimes:
     stage_2: float
     stage_3: float
     cloud: float  # stage 4, final head and softmax
+    whole: float  # normalisation, all stages, final head and softmax; no branch
     payloads: dict[str, PayloadTimes]
     """One for each of ``PAYLOADS``."""
 
@@ -133,7 +134,15 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray)
         sizes[payload] = len(data)
     sent = third.contiguous()
     watch.time("cloud", lambda: answer(4, sent))
+    watch.time("whole", partial(_answer_whole, backbone, heads, picture, device))
     return sizes
+
+
+def _answer_whole(backbone: Backbone, heads: Heads, picture: np.ndarray, device: str) -> None:
+    x = normalise(picture[None]).to(device)
+    for number in EXITS:
+        x = backbone.stage(number, x)
+    heads.exits[3](backbone.pool(4, x)).double().softmax(dim=1).max(dim=1)
 
 
 def _encode(payload: str, feature_map: Tensor) -> bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from early_exit.exits import decide
 from early_exit.uncertainty import mean_and_margin
+from early_exit.vocabulary import EXITS
 
 BATCH_SIZE = 256
 SHUFFLES = 100
@@ -66,13 +67,15 @@ def outage(
     labels: NDArray[np.int64],
     p_tar: float,
     batches: NDArray[np.int64],
+    exits: Sequence[int] = EXITS,
 ) -> Outage:
     """Batches whose accuracy is below ``p_tar``, strictly.
 
-    ``confidence`` and ``predicted`` are (N, 4), ``labels`` is (N,), ``batches`` from ``shuffled_batches``.
+    ``confidence`` and ``predicted`` are (N, 4), ``labels`` is (N,), ``batches`` from ``shuffled_batches``,
+    ``exits`` as in ``decide``.
     """
-    exits, answer = decide(confidence, predicted, p_tar)
-    right, on_edge = answer == labels, exits < 4
+    left_at, answer = decide(confidence, predicted, p_tar, exits)
+    right, on_edge = answer == labels, left_at < 4
     left = on_edge[batches].sum(axis=2)  # (shuffles, batches)
     right_there = (right & on_edge)[batches].sum(axis=2)
     edge_accuracy = right_there / np.maximum(left, 1)

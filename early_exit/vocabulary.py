@@ -13,6 +13,15 @@ EXPERTS = (PRISTINE, GAUSSIAN_BLUR, GAUSSIAN_NOISE)
 POLICIES = (PRISTINE, GAUSSIAN_BLUR, GAUSSIAN_NOISE, "oracle", "classifier")
 """Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees."""
 
+GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY = "generalist", "total", "edge-only", "cloud-only"
+
+BASELINES = (GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY)
+"""What the paper's system is compared with: one expert for all distortions at once; an expert per distortion
+with all layers trained; the deployed system without a cloud; a cloud without an edge."""
+
+ASKING_CLASSIFIER = ("classifier", EDGE_ONLY)
+"""Policies that wait for the classifier and take the expert of the kind it sees."""
+
 EXITS = (1, 2, 3, 4)
 """Three branches on the edge and the final exit in the cloud, numbered as in the paper."""
 

@@ -258,6 +258,7 @@ class _Walk:
             repeats = 1 if self._augmented else undistorted
             params = TrainExpert(
                 expert=kind,
+                kinds=() if kind == PRISTINE else (kind,),
                 classes=self.dataset.classes,
                 repeats=repeats,
                 training=self.spec.expert,
@@ -276,12 +277,14 @@ class _Walk:
         for kind in (kind for kind in EXPERTS if kind != PRISTINE):
             params = AdaptExpert(
                 expert=kind,
+                kinds=(kind,),
+                levels=(spec.levels.of(kind),),
                 classes=self.dataset.classes,
-                levels=spec.levels.of(kind),
                 architecture=spec.architecture,
                 drop_blocks=self._fidelity.drop_blocks,
                 augmented=self._augmented,
                 training=spec.expert,
+                backbone_learning_rate=0.0,
                 fixed_order=self._fidelity.fixed_order,
                 seed=self.variant.seed,
                 device=spec.device,

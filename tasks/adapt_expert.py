@@ -1,4 +1,4 @@
-"""adapt-expert: one distortion's heads, trained while the backbone's BatchNorm adapts to it."""
+"""adapt-expert: an expert's heads, trained while the backbone or its BatchNorm adapts too."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from early_exit.network import Architecture, fold_batchnorm, load_heads, load_we
 from early_exit.training import Settings
 from tasks.job_io import JobContext, Output
 from tasks.params import AdaptExpert
-from tasks.pictures import View, changed, examples
+from tasks.pictures import View, changed, examples, in_turn
 from tasks.train_expert import expert_rows, heads_of
 
 SHARE = 0.5
@@ -40,6 +40,7 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
         threads=params.threads,
         checkpoint=context.checkpoint,
         fixed_order=params.fixed_order,
+        backbone_learning_rate=params.backbone_learning_rate,
     )
     backbone = {n.removeprefix(BACKBONE): a for n, a in fit.weights.items() if n.startswith(BACKBONE)}
     heads = {n.removeprefix(HEADS): a for n, a in fit.weights.items() if n.startswith(HEADS)}
@@ -52,15 +53,21 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
 
 def _view(params: AdaptExpert, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < SHARE:
-        picture = distort(picture, params.expert, int(rng.choice(params.levels)), rng)
+        number = int(rng.integers(len(params.kinds)))
+        picture = distort(picture, params.kinds[number], int(rng.choice(params.levels[number])), rng)
     return augment(picture, rng) if params.augmented else picture
 
 
 def _held_out(params: AdaptExpert, context: JobContext) -> tuple[np.ndarray, np.ndarray]:
     """The validation pictures as ``features`` distorts them: the same for every way to train an expert."""
-    view = View("features", params.expert, params.levels, SHARE, 0, augmented=False, seed=params.seed)
+    views = [
+        View("features", kind, levels, SHARE, 0, augmented=False, seed=params.seed)
+        for kind, levels in zip(params.kinds, params.levels, strict=True)
+    ]
     shards = [source.load() for source in context.inputs("prepare", split="validation")]
     return (
-        np.concatenate([changed(shard, view) for shard in shards]),
+        np.concatenate(
+            [in_turn([changed(shard, view) for view in views], shard["images"]) for shard in shards]
+        ),
         np.concatenate([shard["labels"] for shard in shards]),
     )

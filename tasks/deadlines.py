@@ -1,34 +1,28 @@
 """deadlines: batches of one policy that are wrong too often or take too long."""
 
 from db.results import MissedDeadline
-from early_exit.exits import decide
-from early_exit.latency import PROFILES, end_to_end
+from early_exit.exits import decide, exits_of
+from early_exit.latency import PROFILES
 from early_exit.outage import missed_deadline, shuffled_batches
 from early_exit.randomness import generator
 from early_exit.vocabulary import DEADLINES
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
-from tasks.latency import measured, stage_seconds
+from tasks.latency import measured, spent_by
 from tasks.params import Deadlines
 
 
 def compute(params: Deadlines, context: JobContext) -> Output:
     """Rows in ``missed_deadlines``, over every network; the batches are those of ``outage``."""
     said = answers(context, params.policy, params.kind)
-    exits, answer = decide(said.confidence, said.predicted, params.p_tar)
+    exits, answer = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(exits), rng)
     shuffles, _, size = batches.shape
     times = measured(context)
     rows = []
     for profile, link in PROFILES.items():
-        seconds = end_to_end(
-            exits,
-            stage_seconds(times, params.payload),
-            link,
-            int(times[f"{params.payload}_bytes"]),
-            uses_classifier=params.policy == "classifier",
-        ).total
+        seconds = spent_by(params.policy, exits, link, times, params.payload).total
         found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
         rows += [
             {

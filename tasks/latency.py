@@ -1,9 +1,11 @@
 """latency: end-to-end seconds of one policy over one network profile, from real decisions and measured times."""
 
+import numpy as np
+
 from db.results import Latency as LatencyRow
-from early_exit.exits import decide
-from early_exit.latency import PROFILES, StageSeconds, end_to_end
-from early_exit.vocabulary import PAYLOADS
+from early_exit.exits import decide, exits_of
+from early_exit.latency import PROFILES, Latencies, Link, StageSeconds, end_to_end, without_edge
+from early_exit.vocabulary import ASKING_CLASSIFIER, CLOUD_ONLY, PAYLOADS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Latency
@@ -12,17 +14,11 @@ from tasks.params import Latency
 def compute(params: Latency, context: JobContext) -> Output:
     """Rows in ``latencies``, one per payload: means over the test images, p50 and p95 of the total."""
     said = answers(context, params.policy, params.kind)
-    exits, _ = decide(said.confidence, said.predicted, params.p_tar)
+    exits, _ = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
     times = measured(context)
     rows = []
     for payload in PAYLOADS:
-        spent = end_to_end(
-            exits,
-            stage_seconds(times, payload),
-            PROFILES[params.profile],
-            int(times[f"{payload}_bytes"]),
-            uses_classifier=params.policy == "classifier",
-        )
+        spent = spent_by(params.policy, exits, PROFILES[params.profile], times, payload)
         p50, p95 = spent.percentiles
         rows.append(
             {
@@ -51,12 +47,18 @@ def measured(context: JobContext) -> dict[str, float]:
     return {name: array.item() for name, array in context.input("measure").load().items()}
 
 
-def stage_seconds(times: dict[str, float], payload: str) -> StageSeconds:
-    """The measured times of an inference whose offloaded images are sent as ``payload``."""
-    return StageSeconds(
+def spent_by(policy: str, exits: np.ndarray, link: Link, times: dict[str, float], payload: str) -> Latencies:
+    """Seconds of the images that ``policy`` lets leave at ``exits``, from measured ``times``.
+
+    Policy cloud-only has no feature map to send: whatever the ``payload``, it sends the picture's own bytes.
+    """
+    if policy == CLOUD_ONLY:
+        return without_edge(len(exits), link, int(times["picture_bytes"]), times["whole"])
+    seconds = StageSeconds(
         classifier=times["classifier"],
         edge=(times["stage_1"], times["stage_2"], times["stage_3"]),
         cloud=times["cloud"],
         encode=times[f"encode_{payload}"],
         decode=times[f"decode_{payload}"],
     )
+    return end_to_end(exits, seconds, link, int(times[f"{payload}_bytes"]), policy in ASKING_CLASSIFIER)

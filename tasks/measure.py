@@ -11,12 +11,13 @@ from tasks.params import Measure
 from tasks.pictures import load_pictures
 from tasks.train_expert import heads_of
 
-PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud")
+PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 
 
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
     architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    pictures = load_pictures(context)["pictures"]
     times = measure(
         fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
         load_heads(heads_of(context.input("train-expert").load())),
@@ -25,14 +26,14 @@ def compute(params: Measure, context: JobContext) -> Output:
             params.spectrum_size,
             released_spectra=params.released_spectra,
         ),
-        load_pictures(context)["pictures"],
+        pictures,
         params.spectrum_size,
         params.device,
         warm_ups=params.measurement.warm_ups,
         repeats=params.measurement.repeats,
     )
     seconds = {name: getattr(times, name) for name in PARTS}
-    sizes = {}
+    sizes = {"whole": pictures[0].nbytes}
     for name, payload in times.payloads.items():
         seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}
         sizes[f"encode_{name}"] = payload.bytes
@@ -48,4 +49,5 @@ def compute(params: Measure, context: JobContext) -> Output:
     ]
     arrays = {name: np.array([value]) for name, value in seconds.items()}
     arrays |= {f"{name}_bytes": np.array([payload.bytes]) for name, payload in times.payloads.items()}
+    arrays["picture_bytes"] = np.array([pictures[0].nbytes])
     return Output(arrays, {StageTime: rows})

@@ -1,6 +1,7 @@
 """outage: batches of one policy that are right less often than p_tar, on the edge and in all."""
 
 from db.results import Outage as OutageRow
+from early_exit.exits import exits_of
 from early_exit.outage import outage, shuffled_batches
 from early_exit.randomness import generator
 from early_exit.vocabulary import OUTAGE_THRESHOLDS
@@ -16,8 +17,9 @@ def compute(params: Outage, context: JobContext) -> Output:
     batches = shuffled_batches(len(said.labels), rng)
     shuffles, _, size = batches.shape
     rows = []
+    exits = exits_of(params.policy)
     for p_tar in OUTAGE_THRESHOLDS:
-        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches)
+        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches, exits)
         rows.append(
             {
                 "p_tar": p_tar,

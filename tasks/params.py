@@ -170,7 +170,10 @@ class Features(StageParams):
 
 @dataclass(frozen=True)
 class TrainExpert(StageParams):
-    """Train the four heads of one expert on cached vectors and fit their temperatures."""
+    """Train the four heads of one expert on cached vectors and fit their temperatures.
+
+    Half of an epoch is undistorted; the other half is of ``kinds``, in equal shares (of none for pristine).
+    """
 
     stage = "train-expert"
     version = 1
@@ -179,6 +182,7 @@ class TrainExpert(StageParams):
     deadline_seconds = 6 * 3600
 
     expert: str
+    kinds: tuple[str, ...]
     classes: int
     repeats: int
     """How often an undistorted vector stands in an epoch: more than once where one stands for equal views."""
@@ -189,9 +193,10 @@ class TrainExpert(StageParams):
 
 @dataclass(frozen=True)
 class AdaptExpert(StageParams):
-    """Train one distortion's heads while the backbone's BatchNorm adapts: a pass per picture and epoch.
+    """Train an expert's heads together with the backbone, or its BatchNorm alone: a pass per picture and epoch.
 
-    Its artifact holds the adapted backbone as well as the heads and temperatures.
+    Half of the pictures are distorted, by one of ``kinds`` drawn for each. Its artifact holds the adapted
+    backbone as well as the heads and temperatures.
     """
 
     stage = "adapt-expert"
@@ -201,12 +206,16 @@ class AdaptExpert(StageParams):
     deadline_seconds = 7 * 24 * 3600
 
     expert: str
+    kinds: tuple[str, ...]
+    levels: tuple[tuple[int, ...], ...]
+    """Of each of them."""
     classes: int
-    levels: tuple[int, ...]
     architecture: Architecture
     drop_blocks: bool
     augmented: bool
     training: Training
+    backbone_learning_rate: float
+    """0: its weights are frozen, and only BatchNorm's statistics move."""
     fixed_order: bool
     seed: int
     device: str
@@ -297,7 +306,7 @@ class Measure(StageParams):
     """Time the parts of an inference, alone on its device."""
 
     stage = "measure"
-    version = 2
+    version = 3
     libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
     writes_rows = True
     deadline_seconds = 3600

@@ -1,5 +1,6 @@
 """The pictures that spectra and features start from: an input's, some of them distorted on the way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,15 @@ def changed(pictures: Tensors, view: View) -> np.ndarray:
             for picture, image in zip(pictures["pictures"], pictures["images"], strict=True)
         ]
     )
+
+
+def in_turn(of_kinds: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
+    """Row i of the array whose turn it is by ``numbers`` (N,): several kinds mixed in equal shares.
+
+    ``of_kinds``: the same N rows as each kind has them.
+    """
+    mixed: np.ndarray = np.stack(of_kinds)[numbers % len(of_kinds), np.arange(len(numbers))]
+    return mixed
 
 
 def _changed(picture: np.ndarray, image: int, view: View) -> np.ndarray:

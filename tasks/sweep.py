@@ -1,7 +1,7 @@
 """sweep: exits and correct answers of one policy at all 101 thresholds, as integers."""
 
 from db.results import SweepPoint
-from early_exit.exits import sweep
+from early_exit.exits import exits_of, sweep
 from early_exit.vocabulary import THRESHOLDS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
@@ -11,7 +11,7 @@ from tasks.params import Sweep
 def compute(params: Sweep, context: JobContext) -> Output:
     """Rows in ``sweep_points``."""
     said = answers(context, params.policy, params.kind)
-    counts = sweep(said.confidence, said.predicted, said.labels)
+    counts = sweep(said.confidence, said.predicted, said.labels, exits=exits_of(params.policy))
     rows = [
         {
             "p_tar": p_tar,

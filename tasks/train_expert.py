@@ -1,5 +1,7 @@
 """train-expert: four heads on cached vectors, and one temperature for each."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from db.artifacts import Tensors
@@ -12,6 +14,7 @@ from early_exit.vocabulary import PRISTINE
 from tasks.epochs import epoch_rows
 from tasks.job_io import Input, JobContext, Output
 from tasks.params import TrainExpert
+from tasks.pictures import in_turn
 
 HEADS = "heads."
 
@@ -22,7 +25,7 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
     vectors, labels = _vectors(_epoch(params, context))
-    held_out, held_out_labels = _vectors(context.inputs("features", split="validation"))
+    held_out, held_out_labels = _vectors(_views(context, "validation", params.kinds or (PRISTINE,)))
     pristine = context.inputs("train-expert")
     fit = train_heads(
         vectors,
@@ -64,16 +67,26 @@ def heads_of(expert: Tensors) -> Tensors:
     return {name.removeprefix(HEADS): array for name, array in expert.items() if name.startswith(HEADS)}
 
 
-def _epoch(params: TrainExpert, context: JobContext) -> list[Input]:
-    """The inputs of one epoch; a distorted kind's half of them undistorted (spec §6)."""
-    undistorted = context.inputs("features", split="train", kind=PRISTINE) * params.repeats
-    if params.expert == PRISTINE:
-        return undistorted
-    return undistorted + context.inputs("features", split="train", kind=params.expert)
+def _epoch(params: TrainExpert, context: JobContext) -> list[Tensors]:
+    """The vectors of one epoch; half of them undistorted where there is a distortion to learn (spec §6)."""
+    undistorted = _views(context, "train", (PRISTINE,)) * params.repeats
+    return undistorted + _views(context, "train", params.kinds)
 
 
-def _vectors(sources: list[Input]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Vectors of all views in the order of the plan, view by view: no shard size changes it."""
+def _views(context: JobContext, split: str, kinds: Sequence[str]) -> list[Tensors]:
+    """Every shard of every view; of several kinds each picture takes one in turn, in each view another."""
+    by_kind = [context.inputs("features", split=split, kind=kind) for kind in kinds]
+    return [_in_turn(sources) for sources in zip(*by_kind, strict=True)]
+
+
+def _in_turn(sources: Sequence[Input]) -> Tensors:
+    """The same shard and view of each kind as one: of each picture the vectors of the kind whose turn it is."""
     shards = [source.load() for source in sources]
+    images = shards[0]["images"] + sources[0].params["view"]
+    return {name: in_turn([shard[name] for shard in shards], images) for name in shards[0]}
+
+
+def _vectors(shards: list[Tensors]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Vectors of all views in the order of the plan, view by view: no shard size changes it."""
     exits = [np.concatenate([shard[f"exit_{number}"] for shard in shards]) for number in (1, 2, 3, 4)]
     return exits, np.concatenate([shard["labels"] for shard in shards])

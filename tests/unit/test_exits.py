@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from early_exit.exits import decide, expert_for, softmax_confidence, sweep
+from early_exit.exits import decide, exits_of, expert_for, softmax_confidence, sweep
 from early_exit.vocabulary import THRESHOLDS
 
 # Four images; predicted classes name the exit that predicts them, so that an answer shows where it comes from.
@@ -42,6 +42,37 @@ def test_an_undecided_image_gets_the_earliest_of_equally_confident_answers():
     assert answer.tolist() == [10]
 
 
+@pytest.mark.parametrize(
+    ("p_tar", "exits", "answers"),
+    [
+        (0.5, [1, 2, 2, 3], [10, 20, 20, 30]),  # image 3: none exceeds 0.5, exit 3 is the most confident
+        (
+            0.6,
+            [1, 2, 3, 3],
+            [10, 20, 30, 30],
+        ),  # image 2: 0.60 does not exceed 0.6, but suffices at the last exit
+        (0.8, [1, 3, 3, 3], [10, 30, 20, 30]),  # image 2: the first of the equally confident
+        (1.0, [3, 3, 3, 3], [10, 30, 20, 30]),  # image 0: all the way, and back to the surest of three
+    ],
+)
+def test_without_a_cloud_the_surest_branch_answers_what_none_is_sure_of(p_tar, exits, answers):
+    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, exits_of("edge-only"))
+    assert exit_numbers.tolist() == exits
+    assert answer.tolist() == answers
+
+
+@pytest.mark.parametrize("p_tar", [0.0, 0.5, 0.8, 1.0])
+def test_without_an_edge_the_final_exit_answers_everything_however_unsure_it_is(p_tar):
+    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, exits_of("cloud-only"))
+    assert exit_numbers.tolist() == [4, 4, 4, 4]
+    assert answer.tolist() == [40, 40, 40, 40]
+
+
+@pytest.mark.parametrize("policy", ["pristine", "oracle", "classifier", "generalist", "total_gaussian_blur"])
+def test_all_other_policies_have_all_four_exits(policy):
+    assert exits_of(policy) == (1, 2, 3, 4)
+
+
 def test_confidence_is_the_largest_softmax_after_division_by_the_temperature():
     logits = np.zeros((1, 4, 3), np.float32)
     logits[0, :, 2] = np.log(4)
@@ -66,6 +97,18 @@ def test_a_sweep_counts_who_leaves_where_and_who_is_right():
     assert counts.c.tolist() == [[1, 1, 0, 0], [1, 0, 1, 1]]
     # With replacement, and not strictly: 0.50 counts at 0.5, 0.80 at 0.8.
     assert counts.r.tolist() == [[2, 2, 2], [1, 1, 1]]
+
+
+def test_a_sweep_counts_nobody_at_an_exit_that_is_not_there():
+    label = np.array([10, 30, 20, 40])
+    edge = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), exits_of("edge-only"))
+    assert edge.n.tolist() == [[1, 2, 1, 0], [1, 0, 3, 0]]
+    assert edge.c.tolist() == [[1, 1, 0, 0], [1, 0, 2, 0]]
+    assert edge.r.tolist() == [[2, 2, 2], [1, 1, 1]]
+    cloud = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), exits_of("cloud-only"))
+    assert cloud.n.tolist() == [[0, 0, 0, 4]] * 2
+    assert cloud.c.tolist() == [[0, 0, 0, 1]] * 2
+    assert cloud.r.tolist() == [[0, 0, 0]] * 2
 
 
 def test_fewer_images_leave_early_as_the_target_rises():
@@ -93,13 +136,19 @@ def test_no_images_count_as_none():
         ("gaussian_noise", "gaussian_noise"),
         ("oracle", "gaussian_blur"),
         ("classifier", "gaussian_noise"),
+        ("generalist", "generalist"),
+        ("total_gaussian_noise", "total_gaussian_noise"),
+        ("edge-only", "gaussian_noise"),
+        ("cloud-only", "pristine"),
     ],
 )
 def test_the_policy_names_the_expert(policy, expert):
     assert expert_for(policy, kind="gaussian_blur", seen="gaussian_noise") == expert
 
 
-@pytest.mark.parametrize(("policy", "seen"), [("random", "pristine"), ("classifier", None)])
+@pytest.mark.parametrize(
+    ("policy", "seen"), [("random", "pristine"), ("classifier", None), ("edge-only", None)]
+)
 def test_a_policy_that_cannot_decide_is_refused(policy, seen):
     with pytest.raises(ValueError, match="policy"):
         expert_for(policy, "pristine", seen)

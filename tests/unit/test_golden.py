@@ -126,6 +126,7 @@ SECONDS = {
     **{f"{what}_{form}": np.array([0.0005]) for what in ("encode", "decode") for form in PAYLOADS},
     **{"json_bytes": np.array([90_000]), "float32_bytes": np.array([20_000])},
     **{"float16_bytes": np.array([10_000]), "uint8_bytes": np.array([5_008])},
+    **{"whole": np.array([0.009]), "picture_bytes": np.array([12_288])},
 }
 
 
@@ -139,9 +140,13 @@ def cases():
         for split, count in (("train", 4), ("validation", 2))
         for number, kind in enumerate(KINDS)
     ]
-    undistorted = ("features", {"split": "train", "kind": "pristine"}, vectors(12, 12))
-    distorted = ("features", {"split": "train", "kind": "gaussian_noise"}, vectors(12, 24))
-    held_out = ("features", {"split": "validation", "kind": "any"}, vectors(8, 8))
+
+    def views(split, kind, count, number):
+        return ("features", {"split": split, "kind": kind, "view": 0}, vectors(count, number))
+
+    undistorted, held_out = views("train", "pristine", 12, 12), views("validation", "pristine", 8, 8)
+    noise = [views("train", "gaussian_noise", 12, 24), views("validation", "gaussian_noise", 8, 8)]
+    blur = [views("train", "gaussian_blur", 12, 36), views("validation", "gaussian_blur", 8, 16)]
     classifier = ("train-classifier", {}, like(DistortionNet(32)))
     mine = ("train-expert", {}, expert())
     return {
@@ -175,16 +180,26 @@ def cases():
             ),
         ],
         "train-expert": [
-            (TrainExpert("pristine", CLASSES, 1, TRAINING, False, 5), [undistorted, held_out]),
+            (TrainExpert("pristine", (), CLASSES, 1, TRAINING, False, 5), [undistorted, held_out]),
             (
-                TrainExpert("gaussian_noise", CLASSES, 1, TRAINING, False, 5),
-                [undistorted, distorted, held_out, mine],
+                TrainExpert("gaussian_noise", ("gaussian_noise",), CLASSES, 1, TRAINING, False, 5),
+                [undistorted, *noise, mine],
             ),
         ],
         "adapt-expert": [
             (
                 AdaptExpert(
-                    "gaussian_noise", CLASSES, (10, 40), NARROW, False, True, TRAINING, True, 5, "cpu", 1
+                    *("gaussian_noise", ("gaussian_noise",), ((10, 40),), CLASSES, NARROW, False, True),
+                    *(TRAINING, 0.0, True, 5, "cpu", 1),
+                ),
+                [*learned, trained, mine],
+            )
+        ],
+        "adapt-expert, all layers of a generalist": [
+            (
+                AdaptExpert(
+                    *("any", ("gaussian_noise", "gaussian_blur"), ((10, 40), (2,)), CLASSES, NARROW, False),
+                    *(True, TRAINING, 1e-4, True, 5, "cpu", 1),
                 ),
                 [*learned, trained, mine],
             )
@@ -198,7 +213,32 @@ def cases():
             (Spectra("train", "gaussian_blur", (1, 3), 32, "released-training", 5), [tested]),
         ],
         "train-expert, fixed order": [
-            (TrainExpert("pristine", CLASSES, 1, TRAINING, True, 5), [undistorted, held_out])
+            (TrainExpert("pristine", (), CLASSES, 1, TRAINING, True, 5), [undistorted, held_out])
+        ],
+        "train-expert, generalist": [
+            (
+                TrainExpert(
+                    *("generalist", ("gaussian_blur", "gaussian_noise"), CLASSES, 1, TRAINING, False, 5)
+                ),
+                [undistorted, *noise, *blur, mine],
+            )
+        ],
+        "sweep, baselines": [
+            (
+                Sweep("edge-only", "gaussian_blur", 2),
+                [*EVERY_EXPERT, ("classify", {}, SEEN)],
+            ),
+            (Sweep("cloud-only", "gaussian_blur", 2), EVERY_EXPERT[:1]),
+        ],
+        "latency, baselines": [
+            (
+                Latency("edge-only", "paris", "gaussian_blur", 2, 0.8),
+                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
+            ),
+            (
+                Latency("cloud-only", "paris", "gaussian_blur", 2, 0.8),
+                [("measure", {}, SECONDS), EVERY_EXPERT[0]],
+            ),
         ],
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
@@ -325,7 +365,7 @@ def golden(case, outputs):
     if stage in EXACT:
         return digest(arrays)
     if stage == "measure":  # times differ from one second to the next; what is timed does not
-        kept = ("float32_bytes", "float16_bytes", "uint8_bytes", ".part", ".device")
+        kept = ("float32_bytes", "float16_bytes", "uint8_bytes", "picture_bytes", ".part", ".device")
         named = {name: summary(array) for name, array in arrays.items() if name.endswith(kept)}
         return {"names": sorted(arrays), **named}
     # One table for all tensors of a network keeps the file readable.

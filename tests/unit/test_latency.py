@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from early_exit.latency import PROFILES, Link, StageSeconds, end_to_end, link_seconds, slow_start_rounds
+from early_exit.latency import (
+    PROFILES,
+    Link,
+    StageSeconds,
+    end_to_end,
+    link_seconds,
+    slow_start_rounds,
+    without_edge,
+)
 
 STAGES = StageSeconds(classifier=1.0, edge=(2.0, 3.0, 4.0), cloud=5.0, encode=0.5, decode=0.25)
 EIGHT_BITS_A_SECOND = Link("slow", bandwidth_mbps=8e-6, rtt_ms=0.0)  # one byte a second
@@ -48,6 +56,22 @@ def test_a_system_without_a_classifier_does_not_wait_for_one():
     spent = end_to_end(np.array([1, 4]), STAGES, EIGHT_BITS_A_SECOND, 10, uses_classifier=False)
     assert spent.classifier.tolist() == [0, 0]
     assert spent.total.tolist() == pytest.approx([2, 24.75])
+
+
+def test_without_a_cloud_there_is_neither_link_nor_encoding():
+    spent = end_to_end(np.array([3, 3]), STAGES, EIGHT_BITS_A_SECOND, 10, uses_classifier=True)
+    assert spent.link.tolist() == spent.cloud.tolist() == [0, 0]
+    assert spent.total.tolist() == [1 + 2 + 3 + 4] * 2
+
+
+def test_without_an_edge_every_picture_takes_the_link_and_the_whole_network():
+    # 64·64·3 bytes fit the first window: a round trip for the handshake, one for them.
+    spent = without_edge(2, PROFILES["fremont"], 64 * 64 * 3, whole=5.0)
+    link = 2 * 0.180 + 8 * 12_288 / 73.3e6
+    assert spent.classifier.tolist() == spent.edge.tolist() == [0, 0]
+    assert spent.link.tolist() == pytest.approx([link, link])
+    assert spent.cloud.tolist() == [5, 5]
+    assert spent.total.tolist() == pytest.approx([link + 5] * 2)
 
 
 def test_no_images_take_no_time():
