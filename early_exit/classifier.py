@@ -14,19 +14,18 @@ from early_exit.determinism import set_deterministic
 from early_exit.network import to_tensors
 from early_exit.spectrum import brightest
 from early_exit.training import Batch, Checkpoint, Fit, Settings, batches_of, fit
-from early_exit.vocabulary import KINDS
 from early_exit.weights import WeightsError
 
 VALIDATION_BATCH = 128
 
 
 class DistortionNet(nn.Module):
-    """The paper's network, no activations: 7,727 parameters at 224 and 5,687 at 64 (spec §4).
+    """The paper's network, no activations: 7,727 parameters at 224 and 5,687 at 64 for three kinds (spec §4).
 
-    conv 3→32 k3 s2 · conv 32→16 k3 · maxpool 2 · conv 16→1 k1 · maxpool 2 · linear → 3 kinds.
+    conv 3→32 k3 s2 · conv 32→16 k3 · maxpool 2 · conv 16→1 k1 · maxpool 2 · linear → ``kinds``.
     """
 
-    def __init__(self, size: int, *, released_spectra: bool = False) -> None:
+    def __init__(self, size: int, kinds: int = 3, *, released_spectra: bool = False) -> None:
         super().__init__()
         self.size = size
         self.released_spectra = released_spectra
@@ -35,10 +34,10 @@ class DistortionNet(nn.Module):
         self.second = nn.Conv2d(32, 16, 3)
         self.third = nn.Conv2d(16, 1, 1)
         side = (((size - 3) // 2 + 1 - 2) // 2) // 2
-        self.linear = nn.Linear(side * side, len(KINDS))
+        self.linear = nn.Linear(side * side, kinds)
 
     def forward(self, spectra: Tensor) -> Tensor:
-        """Spectra (N, size, size), any float type or uint8, to logits (N, 1, 3) in the order of ``KINDS``.
+        """Spectra (N, size, size), any float type or uint8, to logits (N, 1, kinds) in label order.
 
         A spectrum is scaled to [0, 1] and stands in all three input channels. Nothing stands between the
         first two convolutions, so they are computed as the one 7×7 convolution of stride 2 that they amount
@@ -65,7 +64,8 @@ def load_classifier(
     tensors: Mapping[str, np.ndarray], size: int, *, released_spectra: bool = False
 ) -> DistortionNet:
     """The classifier with these weights, in eval mode; ``WeightsError`` when they are another size's."""
-    net = DistortionNet(size, released_spectra=released_spectra)
+    kinds = np.size(tensors.get("linear.bias", 0))
+    net = DistortionNet(size, kinds, released_spectra=released_spectra)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     if {name: array.shape for name, array in tensors.items()} != expected:
         raise WeightsError(f"classifier: not the weights of a DistortionNet of size {size}")
@@ -74,7 +74,7 @@ def load_classifier(
 
 
 Spectra = tuple[np.ndarray, np.ndarray]
-"""float16 spectra (N, size, size), released ones uint8, and their kinds int64 (N,), an index into ``KINDS``."""
+"""float16 spectra (N, size, size), released ones uint8, and the labels of their kinds, int64 (N,)."""
 
 
 def train_classifier(
@@ -85,13 +85,14 @@ def train_classifier(
     device: str = "cpu",
     threads: int = 2,
     checkpoint: Checkpoint | None = None,
+    kinds: int = 3,
 ) -> Fit:
     """Train a ``DistortionNet`` of the spectra's size with Adam and cross-entropy (spec §4)."""
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         released = train[0].dtype == np.uint8
-        net = DistortionNet(train[0].shape[-1], released_spectra=released).to(device)
+        net = DistortionNet(train[0].shape[-1], kinds, released_spectra=released).to(device)
 
     def batch(examples: Spectra, index: np.ndarray) -> Batch:
         return torch.tensor(examples[0][index]).to(device), torch.tensor(examples[1][index]).to(device)
@@ -108,7 +109,7 @@ def train_classifier(
 
 
 def classify(net: DistortionNet, spectra: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Kind (int64 index into ``KINDS``) and its probability (float64), both (N,), of spectra (N, size, size).
+    """Label of the kind (int64) and its probability (float64), both (N,), of spectra (N, size, size).
 
     On the CPU, one spectrum at a time, so that the bits do not depend on how images are grouped.
     """
@@ -116,6 +117,6 @@ def classify(net: DistortionNet, spectra: np.ndarray, threads: int = 1) -> tuple
     net.eval()
     with torch.inference_mode():
         rows = [net(torch.tensor(spectra[i : i + 1]))[0] for i in range(len(spectra))]
-    logits = torch.cat([*rows, torch.empty(0, len(KINDS))]).to(torch.float64)
+    logits = torch.cat([*rows, torch.empty(0, net.linear.out_features)]).to(torch.float64)
     confidence, kind = logits.softmax(dim=1).max(dim=1)
     return kind.numpy(), confidence.numpy()

@@ -1,55 +1,89 @@
-"""The paper's two distortions of a picture (spec §3): Gaussian blur and wrap-around Gaussian noise."""
+"""What a distortion is, which there are, and how a picture is distorted; ``distortions/`` has a file for each."""
 
-import cv2
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, KINDS, PRISTINE
+from early_exit import distortions
+from early_exit.vocabulary import PRISTINE
 
 
-def wrap(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Cast floats to uint8: truncate towards zero, then modulo 256, clipping nothing (spec §3).
+class UnknownDistortion(ValueError):
+    """There is no file of this kind."""
 
-    256.2 becomes 0, −1.2 becomes 255, −0.5 becomes 0. ``values`` are finite, of any shape, below 2³¹ in
-    magnitude. It is what the released code's plain cast does on x86-64, written out because C leaves the cast
-    of a negative float to uint8 undefined and ARM saturates.
+
+@dataclass(frozen=True)
+class Distortion:
+    """One kind of distortion, as its file declares it: the constant ``DISTORTION`` of ``distortions/KIND.py``.
+
+    Planning reads it, so such a file imports OpenCV and Pillow inside its function.
     """
-    whole = values.astype(np.int32)  # truncates towards zero
-    return (whole & 0xFF).astype(np.uint8)  # two's complement: modulo 256 for negative numbers too
+
+    apply: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]]
+    """Picture, uint8 RGB (H, W, 3), level and random numbers to a new picture of the same shape."""
+    levels: range
+    """What a level may be: whole numbers from 1 on, a higher one is worse. 0 is no distortion."""
+    name: str
+    """For people, in figures."""
+    axis: str
+    """What a level is, with its unit, under the axis of a figure."""
+    random: bool = False
+    """Whether ``apply`` draws random numbers, so that pictures differ by seed."""
+    expert: str | None = None
+    """The kind whose expert answers, ``pristine`` included, for one that is evaluated only; None for its own."""
+    version: int = 1
+    """Raised when output changes, so that no older result is taken for one of the newer code."""
 
 
-def gaussian_blur(picture: NDArray[np.uint8], sigma: int) -> NDArray[np.uint8]:
-    """Blur (H, W, 3) with a (4σ+1)×(4σ+1) kernel; what lies outside the picture is black (spec §3).
-
-    ``sigma`` is in pixels; the paper's levels are 1 to 5.
-    """
-    side = 4 * sigma + 1
-    blurred = cv2.GaussianBlur(picture, (side, side), sigma, sigmaY=sigma, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(blurred, dtype=np.uint8)
+@cache
+def known() -> tuple[str, ...]:
+    """All kinds that there is a file of, in alphabetical order; nothing is loaded."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(distortions.__path__)))
 
 
-def gaussian_noise(picture: NDArray[np.uint8], sigma: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Add independent N(0, σ²) to every channel of every pixel of (H, W, 3), wrapping around (spec §3).
+@cache
+def distortion(kind: str) -> Distortion:
+    """What the file of ``kind`` declares; raises UnknownDistortion where there is none."""
+    if kind not in known():
+        raise UnknownDistortion(
+            f"unknown distortion kind '{kind}': early_exit/distortions/ has {', '.join(known())}"
+        )
+    declared = importlib.import_module(f"early_exit.distortions.{kind}").DISTORTION
+    assert isinstance(declared, Distortion)
+    return declared
 
-    ``sigma`` is in grey levels of 0–255; the paper's levels are 5, 10, 20, 30 and 40.
-    """
-    noise = rng.standard_normal(picture.shape)
-    return wrap(picture + sigma * noise)
+
+def expert_of(kind: str) -> str:
+    """The expert that was trained for ``kind``, or that answers for it where it has none of its own."""
+    return PRISTINE if kind == PRISTINE else distortion(kind).expert or kind
+
+
+def version_of(kind: str) -> int:
+    """What jobs hold in their keys of how ``kind`` is computed; 0 for pristine, where nothing is."""
+    return 0 if kind == PRISTINE else distortion(kind).version
 
 
 def distort(picture: NDArray[np.uint8], kind: str, level: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Distort uint8 (H, W, 3); the level is the distortion's σ.
+    """Distort uint8 RGB (H, W, 3) at a level of ``kind``.
 
-    The pristine kind and level 0 give back ``picture`` itself, not a copy. Only noise draws from ``rng``.
-    Raises ValueError for an unknown kind or a negative level.
+    The pristine kind and level 0 give back ``picture`` itself, not a copy. Raises ValueError for an unknown
+    kind or a level that it does not have.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown distortion kind {kind!r}: it is one of {', '.join(KINDS)}")
-    if level < 0:
-        raise ValueError(f"distortion level {level} is negative: it is a σ, 0 for none")
-    if kind == PRISTINE or level == 0:
+    if kind == PRISTINE:
         return picture
-    if kind == GAUSSIAN_BLUR:
-        return gaussian_blur(picture, level)
-    assert kind == GAUSSIAN_NOISE
-    return gaussian_noise(picture, level, rng)
+    declared = distortion(kind)
+    if level == 0:
+        return picture
+    if level not in declared.levels:
+        raise ValueError(f"distortion {kind} has no level {level}: {allowed(declared)}, 0 for none")
+    return declared.apply(picture, level, rng)
+
+
+def allowed(declared: Distortion) -> str:
+    """Which levels there are, as in ``its levels are 1 to 255``."""
+    return f"its levels are {declared.levels[0]} to {declared.levels[-1]}"

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from early_exit.distortion import expert_of, known
 from early_exit.vocabulary import (
     ASKING_CLASSIFIER,
     CLOUD_ONLY,
     EDGE_ONLY,
     EXITS,
-    EXPERTS,
     GENERALIST,
-    POLICIES,
     PRISTINE,
     THRESHOLDS,
     TOTAL,
@@ -102,14 +101,14 @@ def expert_for(policy: str, kind: str, seen: str | None) -> str:
     ``seen`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
     for the policy `classifier` without what it saw.
     """
-    if policy in EXPERTS or policy == GENERALIST or policy.startswith(f"{TOTAL}_"):
+    if policy in (PRISTINE, GENERALIST, *known()) or policy.startswith(f"{TOTAL}_"):
         return policy
     if policy == "oracle":
-        return kind
+        return expert_of(kind)
     if policy == CLOUD_ONLY:
         return PRISTINE
     if policy not in ASKING_CLASSIFIER:
-        raise ValueError(f"unknown policy {policy!r}: it is one of {', '.join(POLICIES)}")
+        raise ValueError(f"unknown policy {policy!r}: it asks no expert that there is")
     if seen is None:
         raise ValueError(f"policy {policy!r} needs the kind that the classifier saw")
     return seen

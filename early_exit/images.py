@@ -113,10 +113,10 @@ def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.array(scaled, dtype=np.uint8)
 
 
-def through_jpeg(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (H, W) or RGB (H, W, 3) as it comes back from a JPEG file of Pillow's default quality, 75."""
+def through_jpeg(pixels: NDArray[np.uint8], quality: int = 75) -> NDArray[np.uint8]:
+    """uint8 (H, W) or RGB (H, W, 3) as it comes back from a JPEG file; 75 is Pillow's default quality."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG")
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file, formats=("JPEG",)), dtype=np.uint8)
 
 

@@ -1,17 +1,7 @@
 """The paper's nouns as constants; standard library only, so that planning stays light."""
 
 PRISTINE = "pristine"
-GAUSSIAN_BLUR = "gaussian_blur"
-GAUSSIAN_NOISE = "gaussian_noise"
-
-KINDS = (GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE)
-"""Distortion kinds in the classifier's label order: 0 blur, 1 noise, 2 pristine (spec §4)."""
-
-EXPERTS = (PRISTINE, GAUSSIAN_BLUR, GAUSSIAN_NOISE)
-"""One expert per kind, in training order: the distorted ones start from the pristine heads."""
-
-POLICIES = (PRISTINE, GAUSSIAN_BLUR, GAUSSIAN_NOISE, "oracle", "classifier")
-"""Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees."""
+"""The kind of a picture without distortion; all others have a file in ``distortions/``."""
 
 GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY = "generalist", "total", "edge-only", "cloud-only"
 

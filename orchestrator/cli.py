@@ -15,6 +15,7 @@ from db.engine import DatabaseError, Unreachable, open_engine, reading
 from db.models import RunState
 from db.schema import upgrade
 from early_exit.dataset import DatasetError
+from early_exit.distortion import UnknownDistortion
 from early_exit.weights import WeightsError
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
 from orchestrator.place import Place, current_place, open_store
@@ -306,7 +307,7 @@ def main() -> None:
         cli()
     except OrchestratorError as error:
         _end(str(error), error.exit_code, debug)
-    except (DatasetError, WeightsError, DatabaseError) as error:
+    except (DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
         _end(str(error), UsageError.exit_code, debug)
     except Unreachable as error:
         _end(str(error), InfrastructureError.exit_code, debug)

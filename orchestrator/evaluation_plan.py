@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from early_exit.distortion import version_of
+from early_exit.exits import expert_for
 from early_exit.fidelity import FIDELITIES
 from early_exit.latency import PROFILES
-from early_exit.vocabulary import EXPERTS, POLICIES, PRISTINE
+from early_exit.vocabulary import PRISTINE
 from orchestrator.graph import Plan, Variant
 from orchestrator.spec import Spec
 from tasks.params import (
@@ -22,11 +24,6 @@ from tasks.params import (
 )
 
 TEST = "test"
-
-
-def conditions(spec: Spec) -> list[tuple[str, int]]:
-    """Every (kind, level) that test images are evaluated at, pristine (level 0) first."""
-    return [(kind, level) for kind in EXPERTS for level in spec.levels.of(kind)]
 
 
 def shard_of(plan: Plan, position: int) -> str:
@@ -55,7 +52,7 @@ class Evaluation:
 
     def predict(self) -> None:
         """Every expert on every kind and level."""
-        for expert in EXPERTS:
+        for expert in self.spec.kinds.experts:
             for (kind, level), shards in self._features(self.backbones[expert]).items():
                 params = Predict(expert, kind, level)
                 label = f"{expert} expert on {kind} {level}"
@@ -92,8 +89,8 @@ class Evaluation:
     def time(self, measured: int) -> None:
         """Latencies and missed deadlines. Times do not depend on what the weights are: seeds share a measurement."""
         spec = self.spec
-        for policy in POLICIES:
-            for kind, level in conditions(spec):
+        for policy in self.spec.kinds.policies:
+            for kind, level in spec.kinds.conditions:
                 reads = [measured, *self._decisions(policy, kind, level)]
                 where = f"policy {policy} on {kind} {level}"
                 for profile in PROFILES:
@@ -109,8 +106,8 @@ class Evaluation:
                 f"policy {policy} on {kind} {level}",
                 self._decisions(policy, kind, level),
             )
-            for policy in POLICIES
-            for kind, level in conditions(self.spec)
+            for policy in self.spec.kinds.policies
+            for kind, level in self.spec.kinds.conditions
         ]
 
     def _outage(self) -> list[int]:
@@ -120,8 +117,8 @@ class Evaluation:
                 f"policy {policy} on {kind} {level}",
                 self._decisions(policy, kind, level),
             )
-            for policy in POLICIES
-            for kind, level in conditions(self.spec)
+            for policy in self.spec.kinds.policies
+            for kind, level in self.spec.kinds.conditions
         ]
 
     def _reliability(self) -> list[int]:
@@ -131,15 +128,15 @@ class Evaluation:
                 f"{expert} expert on {kind} {level}",
                 self.predicted[expert, kind, level],
             )
-            for expert in EXPERTS
-            for kind, level in conditions(self.spec)
+            for expert in self.spec.kinds.experts
+            for kind, level in self.spec.kinds.conditions
         ]
 
     def _payload_accuracy(self) -> list[int]:
         """The matching expert on pristine pictures and on the middle level of each distortion."""
         jobs = []
-        for expert in EXPERTS:
-            levels = sorted(self.spec.levels.of(expert))
+        for expert in self.spec.kinds.experts:
+            levels = sorted(self.spec.kinds.of(expert))
             level = levels[len(levels) // 2]
             params = PayloadAccuracy(
                 expert=expert,
@@ -165,6 +162,7 @@ class Evaluation:
         params = Features(
             split=TEST,
             kind=PRISTINE,
+            kind_version=version_of(PRISTINE),
             levels=(0,),
             share=0.0,
             view=0,
@@ -184,11 +182,7 @@ class Evaluation:
 
     def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
         """The jobs that say what ``policy`` answers at one condition."""
-        match policy:
-            case "classifier":
-                experts = [job for expert in EXPERTS for job in self.predicted[expert, kind, level]]
-                return [*experts, *self.classified[kind, level]]
-            case "oracle":
-                return self.predicted[kind, kind, level]
-            case _:
-                return self.predicted[policy, kind, level]
+        if policy != "classifier":
+            return self.predicted[expert_for(policy, kind, None), kind, level]
+        experts = [job for expert in self.spec.kinds.experts for job in self.predicted[expert, kind, level]]
+        return [*experts, *self.classified[kind, level]]

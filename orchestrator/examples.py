@@ -9,10 +9,10 @@ from PIL import Image
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore, BadArtifact
-from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE
+from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError
 from orchestrator.export import in_grey_levels
-from orchestrator.figures import KIND_NAMES, WIDTH
+from orchestrator.figures import WIDTH, condition_name
 from orchestrator.manifest import Manifest
 from orchestrator.shards import ARRAYS, Selection, select_shards
 
@@ -37,8 +37,8 @@ class Examples:
 def examples_of(session: Session, store: ArtifactStore, run: Manifest) -> list[Examples]:
     """For each distortion, as far as the files are there; of the run's first seed and fidelity."""
     found = []
-    for kind in (GAUSSIAN_BLUR, GAUSSIAN_NOISE):
-        conditions = [(PRISTINE, 0), *((kind, level) for level in run.spec["levels"][kind])]
+    for kind in run.kinds.distorted:
+        conditions = [(PRISTINE, 0), *((kind, level) for level in run.kinds.of(kind))]
         shown: dict[str, dict[int, Images]] = {what: {} for what in ARRAYS}
         missing: dict[str, None] = {}
         for what in ARRAYS:
@@ -84,5 +84,5 @@ def drawn(shown: Examples) -> Figure:
             if place < len(source.get(level, ())):
                 panel.imshow(source[level][place], cmap="gray", vmin=0, vmax=255, interpolation="none")
     for level, panel in zip(levels, panels[0], strict=True):
-        panel.set_title(f"{KIND_NAMES[shown.kind]} σ {level}" if level else "pristine")
+        panel.set_title(condition_name(shown.kind, level))
     return figure

@@ -96,7 +96,9 @@ def _introduce(resolved: Resolved, console: Console) -> None:
             markup=False,
         )
     if spec.weights is None and not resolved.built_in:
-        console.print("The backbone starts from random weights; the paper's from ImageNet's: --weights imagenet.")
+        console.print(
+            "The backbone starts from random weights; the paper's from ImageNet's: --weights imagenet."
+        )
     if dataset.ignored:
         console.print(f"{dataset.ignored} files without an image suffix are ignored.")
 

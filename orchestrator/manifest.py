@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Dataset, Image, Run, RunState
 from early_exit.fidelity import FIDELITIES
+from early_exit.kinds import Kinds
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Manifest:
     def seeds(self) -> tuple[int, ...]:
         """Everything random was done once for each; runs of before there were several have ``seed``."""
         return tuple(self.spec["seeds"] if "seeds" in self.spec else [self.spec["seed"]])
+
+    @property
+    def kinds(self) -> Kinds:
+        """What its pictures were distorted by."""
+        return Kinds(self.spec["levels"])
 
     @property
     def fidelities(self) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ Jobs come in the order in which they should start: every parent before its child
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from early_exit.distortion import distortion, version_of
 from early_exit.fidelity import FIDELITIES, Fidelity
-from early_exit.vocabulary import EXPERTS, GAUSSIAN_NOISE, KINDS, PRISTINE
-from orchestrator.evaluation_plan import TEST, Evaluation, conditions, shard_of
+from early_exit.kinds import Kinds
+from early_exit.vocabulary import PRISTINE
+from orchestrator.evaluation_plan import TEST, Evaluation, shard_of
 from orchestrator.graph import Plan, Variant, cut
 from orchestrator.spec import Spec
 from tasks.params import (
@@ -89,8 +91,9 @@ class _Walk:
             experts = self._adapt_experts(prepared, backbone)
             backbones = experts | {PRISTINE: backbone}
         else:
-            experts = self._train_experts(self._training_features(prepared, backbone, EXPERTS), EXPERTS)
-            backbones = dict.fromkeys(EXPERTS, backbone)
+            every = self._kinds.experts
+            experts = self._train_experts(self._training_features(prepared, backbone, every), every)
+            backbones = dict.fromkeys(every, backbone)
         evaluation = Evaluation(
             spec=self.spec,
             plan=self.plan,
@@ -111,6 +114,10 @@ class _Walk:
     @property
     def _fidelity(self) -> Fidelity:
         return FIDELITIES[self.variant.fidelity]
+
+    @property
+    def _kinds(self) -> Kinds:
+        return self.spec.kinds
 
     @property
     def _augmented(self) -> bool:
@@ -150,11 +157,12 @@ class _Walk:
 
     def _distort(self, prepared: list[int]) -> dict[tuple[str, int], list[int]]:
         jobs: dict[tuple[str, int], list[int]] = {}
-        for kind, level in conditions(self.spec):
+        for kind, level in self._kinds.conditions:
             if kind == PRISTINE:
                 jobs[kind, level] = prepared
                 continue
-            params = Distort(kind, level, self.variant.seed if kind == GAUSSIAN_NOISE else None)
+            seed = self.variant.seed if distortion(kind).random else None
+            params = Distort(kind, version_of(kind), level, seed)
             jobs[kind, level] = [
                 self._add(params, f"{kind} {level}, {shard_of(self.plan, shard)}", [shard])
                 for shard in prepared
@@ -172,7 +180,8 @@ class _Walk:
                 Spectra(
                     split=split,
                     kind=kind,
-                    levels=spec.levels.of(kind),
+                    kind_version=version_of(kind),
+                    levels=self._kinds.of(kind),
                     spectrum_size=spec.spectrum_size,
                     form="released-training" if released else "ours",
                     seed=None if kind == PRISTINE else self.variant.seed,
@@ -181,22 +190,27 @@ class _Walk:
                 [shard],
             )
             for split in (TRAIN, VALIDATION)
-            for kind in KINDS
+            for kind in self._kinds.labels
             for shard in prepared[split]
         ]
         params = TrainClassifier(
-            spec.spectrum_size, spec.classifier, self.variant.seed, spec.device, spec.training.threads
+            kinds=self._kinds.labels,
+            spectrum_size=spec.spectrum_size,
+            training=spec.classifier,
+            seed=self.variant.seed,
+            device=spec.device,
+            threads=spec.training.threads,
         )
-        return self._add(params, "blur, noise or pristine", spectra)
+        return self._add(params, ", ".join(self._kinds.labels), spectra)
 
     def _classify(
         self, classifier: int, distorted: dict[tuple[str, int], list[int]]
     ) -> dict[tuple[str, int], list[int]]:
         jobs: dict[tuple[str, int], list[int]] = {}
         form = "released-edge" if self._fidelity.released_spectra else "ours"
-        spectra = Spectra(TEST, PRISTINE, (0,), self.spec.spectrum_size, form, None)
+        spectra = Spectra(TEST, PRISTINE, version_of(PRISTINE), (0,), self.spec.spectrum_size, form, None)
         for (kind, level), shards in distorted.items():
-            params = Classify(kind, level, self.spec.spectrum_size)
+            params = Classify(self._kinds.labels, kind, level, self.spec.spectrum_size)
             jobs[kind, level] = []
             for shard in shards:
                 label = f"{kind} {level}, {shard_of(self.plan, shard)}"
@@ -234,7 +248,8 @@ class _Walk:
         params = Features(
             split=split,
             kind=kind,
-            levels=self.spec.levels.of(kind),
+            kind_version=version_of(kind),
+            levels=self._kinds.of(kind),
             share=share,
             view=view,
             augmented=augmented,
@@ -274,11 +289,12 @@ class _Walk:
         """Pristine on cached vectors; the others with a BatchNorm of their own, so that vectors cannot be cached."""
         spec = self.spec
         jobs = self._train_experts(self._training_features(prepared, backbone, (PRISTINE,)), (PRISTINE,))
-        for kind in (kind for kind in EXPERTS if kind != PRISTINE):
+        for kind in self._kinds.experts[1:]:
             params = AdaptExpert(
                 expert=kind,
                 kinds=(kind,),
-                levels=(spec.levels.of(kind),),
+                kind_versions=(version_of(kind),),
+                levels=(self._kinds.of(kind),),
                 classes=self.dataset.classes,
                 architecture=spec.architecture,
                 drop_blocks=self._fidelity.drop_blocks,

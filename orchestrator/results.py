@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from early_exit.uncertainty import mean_and_margin
-from early_exit.vocabulary import EXPERTS, POLICIES
+from early_exit.vocabulary import PRISTINE
 from orchestrator.manifest import Manifest, manifest
 
 Row = dict[str, Any]
@@ -16,10 +16,10 @@ Row = dict[str, Any]
 PUBLISHED_AT = (0.7, 0.8, 0.9)
 """Thresholds that there are published figures at; the tables take 0.8 where the run's own is none of them."""
 
-ORDER = {name: place for place, name in enumerate(POLICIES)}
-"""Of kinds, experts and policies alike; all else is sorted as it is."""
+ORDER = {PRISTINE: -1, "oracle": 1, "classifier": 2}
+"""Of kinds, experts and policies alike; all else stands between them, sorted as it is."""
 
-HEADINGS = {"level": "σ", "profile": "network", "policy": "expert"}
+HEADINGS = {"profile": "network", "policy": "expert"}
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Layout:
     lines: tuple[str, ...]
     quantities: tuple[Quantity, ...]
     across: str | None = None
-    cells: tuple[str, ...] = ()
-    """The values of ``across``."""
+    """``policy``, or the kind that was ``seen``."""
     has_p_tar: bool = True
     has_payload: bool = False
     """The run's own of several payloads is shown."""
@@ -62,18 +61,14 @@ HEADLINE = (
         ("kind", "level"),
         (OVERALL, ON_THE_EDGE),
         "policy",
-        POLICIES,
     ),
-    Layout(
-        "offloading", "Offloading probability{at}, %", ("kind", "level"), (OFFLOADED,), "policy", POLICIES
-    ),
+    Layout("offloading", "Offloading probability{at}, %", ("kind", "level"), (OFFLOADED,), "policy"),
     Layout(
         "latency",
         "End-to-end latency{at}: mean over the test images, ms",
         ("profile", "kind", "level"),
         (MILLISECONDS,),
         "policy",
-        POLICIES,
         has_payload=True,
     ),
 )
@@ -87,7 +82,6 @@ LAYOUTS = (
         ("kind", "level"),
         (Quantity("share", 100),),
         "seen",
-        EXPERTS,
         has_p_tar=False,
     ),
     Layout(
@@ -158,6 +152,8 @@ class ResultTable:
     fidelity: str
     p_tar: float | None
     estimates: dict[Place, Estimate]
+    cells: tuple[str, ...] = ()
+    """The values of the layout's ``across``, where it has one."""
 
     @property
     def name(self) -> str:
@@ -166,7 +162,7 @@ class ResultTable:
 
     def grid(self) -> Grid:
         """Cells in percent or milliseconds as the title says; empty where there is no result."""
-        headings = self.layout.cells or [quantity.heading for quantity in self.layout.quantities]
+        headings = self.cells or [quantity.heading for quantity in self.layout.quantities]
         columns = [*(HEADINGS.get(line, line) for line in self.layout.lines), *headings]
         lines = sorted({line for line, _, _ in self.estimates}, key=_in_order)
         return Grid(
@@ -182,7 +178,7 @@ class ResultTable:
             return [shown("", quantity) for quantity in self.layout.quantities]
         return [
             " / ".join(filter(None, [shown(cell, quantity) for quantity in self.layout.quantities]))
-            for cell in self.layout.cells
+            for cell in self.cells
         ]
 
     def records(self) -> list[Row]:
@@ -211,8 +207,19 @@ def tables(session: Session, run_id: int, layouts: Sequence[Layout] = LAYOUTS) -
                 f"\n{run.differences(fidelity)}" if layout.view == "paper_comparison" else ""
             )
             estimates = _estimates([row for row in rows if row["fidelity"] == fidelity], layout)
-            found.append(ResultTable(layout, title, caption, fidelity, p_tar, estimates))
+            cells = _cells(layout, run)
+            found.append(ResultTable(layout, title, caption, fidelity, p_tar, estimates, cells))
     return found
+
+
+def _cells(layout: Layout, run: Manifest) -> tuple[str, ...]:
+    match layout.across:
+        case "policy":
+            return run.kinds.policies
+        case "seen":
+            return run.kinds.experts
+        case _:
+            return ()
 
 
 def _threshold(layout: Layout, run: Manifest) -> float | None:
@@ -232,10 +239,10 @@ def _read(session: Session, layout: Layout, run: Manifest, p_tar: float | None) 
     where = " AND ".join(f"{name} = :{name}" for name in asked)
     statement = f"SELECT * FROM {layout.view} WHERE {where}"  # noqa: S608  # our own names
     rows = [dict(row) for row in session.execute(text(statement), asked).mappings()]
-    return _with_unseen(rows) if layout.view == "classifier_confusion" else rows
+    return _with_unseen(rows, run.kinds.experts) if layout.view == "classifier_confusion" else rows
 
 
-def _with_unseen(rows: list[Row]) -> list[Row]:
+def _with_unseen(rows: list[Row], kinds: Sequence[str]) -> list[Row]:
     """A kind that no picture was taken for has no row in the view: its share is 0, in every seed."""
     same = ("fidelity", "seed", "kind", "level")
     there = {(*(row[name] for name in same), row["seen"]) for row in rows}
@@ -243,7 +250,7 @@ def _with_unseen(rows: list[Row]) -> list[Row]:
     return rows + [
         {**dict(zip(same, condition, strict=True)), "seen": seen, "share": 0.0}
         for condition in conditions
-        for seen in EXPERTS
+        for seen in kinds
         if (*condition, seen) not in there
     ]
 
@@ -268,4 +275,4 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def _in_order(line: Sequence[str | int]) -> list[tuple[int, str | int]]:
-    return [(ORDER.get(str(name), -1), name) for name in line]
+    return [(ORDER.get(str(name), 0), name) for name in line]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
-from early_exit.vocabulary import EXITS, EXPERTS
+from early_exit.vocabulary import EXITS
 from orchestrator import figures
 from orchestrator.confidence import Confidence, confidence_of
 from orchestrator.examples import Examples, drawn, examples_of
@@ -129,9 +129,10 @@ def _tradeoff(found: Findings) -> Section:
     section = Section("trade-off", "Accuracy against offloading", lead)
     for fidelity in found.of("accuracy"):
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
-        for kind in [kind for kind in EXPERTS[1:] if kind in set(of_fidelity["kind"])]:
-            name = _file(f"trade-off-{figures.KIND_NAMES[kind]}", found.run, fidelity)
-            what = f"Overall accuracy against offloading at 101 thresholds, {figures.KIND_NAMES[kind]}"
+        for kind in figures.distorted(of_fidelity):
+            named = figures.kind_name(kind)
+            name = _file(f"trade-off-{_of_kind(kind)}", found.run, fidelity)
+            what = f"Overall accuracy against offloading at 101 thresholds, {named}"
             figure = figures.tradeoff(of_fidelity, kind, found.run.p_tar)
             section.drawings.append(Drawing(name, figure, _caption(found.run, what, fidelity)))
     return section
@@ -155,7 +156,7 @@ def _examples(found: Findings) -> Section:
     run = found.run
     for shown in found.examples:
         if shown.pictures or shown.spectra:
-            name = f"examples-{figures.KIND_NAMES[shown.kind]}"
+            name = f"examples-{_of_kind(shown.kind)}"
             what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
             section.drawings.append(Drawing(name, drawn(shown), what))
     return section
@@ -198,7 +199,7 @@ def _error_rows(errors: pd.DataFrame) -> Iterator[list[str]]:
         (line["expert"], line["exit"], line["when"]): estimated(line["mean"], line["margin"])
         for line in errors.to_dict("records")
     }
-    for expert in EXPERTS:
+    for expert in figures.in_training_order(errors["expert"]):
         for number in EXITS:
             if (expert, number, "after") in said:
                 before, after = (said.get((expert, number, when), "–") for when in ("before", "after"))
@@ -217,6 +218,11 @@ def _swept(session: Session, run_id: int) -> pd.DataFrame:
         lines.append((*group, offloading, found.mean, found.margin))
     names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "margin"]
     return pd.DataFrame(lines, columns=names)
+
+
+def _of_kind(kind: str) -> str:
+    """The kind in the name of a file."""
+    return figures.kind_name(kind).replace(" ", "-")
 
 
 def _file(name: str, run: Manifest, fidelity: str) -> str:

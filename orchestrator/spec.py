@@ -8,14 +8,29 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from early_exit.distortion import distortion, known
 from early_exit.fidelity import FIDELITIES
+from early_exit.kinds import Kinds
 from early_exit.vocabulary import THRESHOLDS
 from orchestrator.errors import UsageError
-from tasks.sections import Architecture, BackboneTraining, Levels, Measurement, Threads, Training
+from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
+
+
+def _is_known(kind: str) -> str:
+    distortion(kind)
+    return kind
 
 
 class Drawing(BaseModel):
@@ -28,7 +43,7 @@ class Drawing(BaseModel):
 
 
 class Spec(BaseModel):
-    """One run's parameters, validated and frozen; sizes in pixels, σ in pixels or grey levels of 0–255."""
+    """One run's parameters, validated and frozen; sizes in pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +74,8 @@ class Spec(BaseModel):
     p_tar: float
     payload: Literal["json", "float32", "float16", "uint8"]
     """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
-    levels: Levels
+    levels: dict[Annotated[str, AfterValidator(_is_known)], tuple[Annotated[int, Field(strict=True)], ...]]
+    """By kind of distortion what test images are evaluated at; whatever stands here takes part in the run."""
     architecture: Architecture
     backbone: BackboneTraining
     classifier: Training
@@ -102,6 +118,17 @@ class Spec(BaseModel):
                     "Leave it out, or train one beside it: backbone.epochs=8"
                 )
         return self
+
+    @field_validator("levels")
+    @classmethod
+    def _of_their_kinds(cls, value: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        Kinds(value).check()
+        return value
+
+    @property
+    def kinds(self) -> Kinds:
+        """What follows from ``levels``."""
+        return Kinds(self.levels)
 
     @field_validator("p_tar")
     @classmethod
@@ -209,6 +236,8 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     where = ".".join(path)
+    if path[-1:] == ["[key]"]:  # pydantic's word for a key of a mapping
+        return f"unknown field '{'.'.join(path[:-1])}'.{nearest(path[-2], known())}"
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown field '{where}'.{nearest(path[-1], _fields_beside(path))}"
     reason = first["msg"].removeprefix("Value error, ")

@@ -61,8 +61,8 @@ def _view(params: AdaptExpert, picture: np.ndarray, rng: np.random.Generator) ->
 def _held_out(params: AdaptExpert, context: JobContext) -> tuple[np.ndarray, np.ndarray]:
     """The validation pictures as ``features`` distorts them: the same for every way to train an expert."""
     views = [
-        View("features", kind, levels, SHARE, 0, augmented=False, seed=params.seed)
-        for kind, levels in zip(params.kinds, params.levels, strict=True)
+        View("features", kind, version, levels, SHARE, 0, augmented=False, seed=params.seed)
+        for kind, version, levels in zip(params.kinds, params.kind_versions, params.levels, strict=True)
     ]
     shards = [source.load() for source in context.inputs("prepare", split="validation")]
     return (

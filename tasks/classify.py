@@ -4,13 +4,12 @@ import numpy as np
 
 from db.results import Classification
 from early_exit.classifier import classify, load_classifier
-from early_exit.vocabulary import KINDS
 from tasks.job_io import JobContext, Output
 from tasks.params import Classify
 
 
 def compute(params: Classify, context: JobContext) -> Output:
-    """``seen`` (index into ``KINDS``) and ``images`` int64 (N,); rows in ``classifications``."""
+    """``seen`` (index into ``params.kinds``) and ``images`` int64 (N,); rows in ``classifications``."""
     spectra = context.input("spectra").load()
     net = load_classifier(
         context.input("train-classifier").load(),
@@ -23,7 +22,7 @@ def compute(params: Classify, context: JobContext) -> Output:
             "image": image,
             "kind": params.kind,
             "level": params.level,
-            "seen": KINDS[number],
+            "seen": params.kinds[number],
             "confidence": probability,
         }
         for image, number, probability in zip(

@@ -6,8 +6,7 @@ import numpy as np
 
 from db.artifacts import Tensors
 from early_exit.exits import expert_for
-from early_exit.vocabulary import EXPERTS, KINDS
-from tasks.job_io import JobContext
+from tasks.job_io import Input, JobContext
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,11 @@ class Answers:
 
 def answers(context: JobContext, policy: str, kind: str) -> Answers:
     """The answers of the expert that ``policy`` asks for each image of true kind ``kind``."""
+    shards: dict[str, list[Input]] = {}
+    for source in context.inputs("predict"):
+        shards.setdefault(source.params["expert"], []).append(source)
     predictions = {
-        expert: _concatenated([source.load() for source in context.inputs("predict", expert=expert)])
-        for expert in EXPERTS
-        if context.inputs("predict", expert=expert)
+        expert: _concatenated([source.load() for source in sources]) for expert, sources in shards.items()
     }
     labels = next(iter(predictions.values()))["labels"]
     chosen = _chosen(context, policy, kind, len(labels))
@@ -38,9 +38,12 @@ def answers(context: JobContext, policy: str, kind: str) -> Answers:
 
 def _chosen(context: JobContext, policy: str, kind: str, count: int) -> list[str]:
     """The expert for each image; only policy ``classifier`` looks at what was seen."""
-    classified = [source.load()["seen"] for source in context.inputs("classify")]
-    seen = np.concatenate(classified) if classified else np.full(count, KINDS.index(kind))
-    return [expert_for(policy, kind, KINDS[number]) for number in seen]
+    classified = context.inputs("classify")
+    if not classified:
+        return [expert_for(policy, kind, None)] * count
+    seen = np.concatenate([source.load()["seen"] for source in classified])
+    kinds = classified[0].params["kinds"]
+    return [expert_for(policy, kind, kinds[number]) for number in seen]
 
 
 def _concatenated(shards: list[Tensors]) -> Tensors:

@@ -6,10 +6,12 @@ from early_exit.distortion import distort
 from early_exit.randomness import generator
 from tasks.job_io import JobContext, Output
 from tasks.params import Distort
+from tasks.pictures import check_version
 
 
 def compute(params: Distort, context: JobContext) -> Output:
     """The prepared arrays, their pictures distorted."""
+    check_version(params.kind, params.kind_version)
     prepared = context.input("prepare").load()
     pictures = [
         distort(

@@ -15,6 +15,7 @@ def compute(params: Features, context: JobContext) -> Output:
     view = View(
         "features",
         params.kind,
+        params.kind_version,
         params.levels,
         params.share,
         params.view,

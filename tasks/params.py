@@ -56,11 +56,13 @@ class Distort(StageParams):
 
     stage = "distort"
     version = 1
-    libraries = ("numpy", "opencv")
+    libraries = ("numpy", "opencv", "pillow")
     writes_rows = False
     deadline_seconds = 1800
 
     kind: str
+    kind_version: int
+    """The distortion's own, 0 for pristine, here and below."""
     level: int
     seed: int | None
     """None where no random number is drawn, here and below."""
@@ -82,6 +84,7 @@ class Spectra(StageParams):
 
     split: str
     kind: str
+    kind_version: int
     levels: tuple[int, ...]
     spectrum_size: int
     form: str
@@ -98,6 +101,8 @@ class TrainClassifier(StageParams):
     writes_rows = True
     deadline_seconds = 24 * 3600
 
+    kinds: tuple[str, ...]
+    """In label order."""
     spectrum_size: int
     training: Training
     seed: int
@@ -115,6 +120,8 @@ class Classify(StageParams):
     writes_rows = True
     deadline_seconds = 1800
 
+    kinds: tuple[str, ...]
+    """What the classifier tells apart, in label order."""
     kind: str
     level: int
     spectrum_size: int
@@ -158,6 +165,7 @@ class Features(StageParams):
 
     split: str
     kind: str
+    kind_version: int
     levels: tuple[int, ...]
     share: float
     view: int
@@ -207,6 +215,7 @@ class AdaptExpert(StageParams):
 
     expert: str
     kinds: tuple[str, ...]
+    kind_versions: tuple[int, ...]
     levels: tuple[tuple[int, ...], ...]
     """Of each of them."""
     classes: int

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.artifacts import Tensors
-from early_exit.distortion import distort
+from early_exit.distortion import distort, version_of
 from early_exit.images import augment
 from early_exit.randomness import generator
-from tasks.job_io import JobContext
+from tasks.job_io import JobContext, Refused
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class View:
     purpose: str
     """``spectra`` or ``features``: each draws numbers of its own."""
     kind: str
+    kind_version: int
     levels: tuple[int, ...]
     share: float
     number: int
@@ -41,8 +42,17 @@ def examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def check_version(kind: str, planned: int) -> None:
+    """Refuse to distort with a version of ``kind`` that the job's key does not name."""
+    if version_of(kind) != planned:
+        raise Refused(
+            f"planned with version {planned} of {kind}, but here is {version_of(kind)}: submit the run again"
+        )
+
+
 def changed(pictures: Tensors, view: View) -> np.ndarray:
     """uint8 (N, H, W, 3): every picture of ``pictures`` as ``view`` has it."""
+    check_version(view.kind, view.kind_version)
     return np.stack(
         [
             _changed(picture, int(image), view)

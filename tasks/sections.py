@@ -8,8 +8,6 @@ nor cv2.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from early_exit.vocabulary import GAUSSIAN_BLUR, GAUSSIAN_NOISE, PRISTINE
-
 FORBID_EXTRA = {"extra": "forbid"}
 """Read by pydantic: a field that a section does not have is an error."""
 
@@ -17,30 +15,6 @@ FORBID_EXTRA = {"extra": "forbid"}
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The σ of each distortion kind that test images are evaluated at (spec §3)."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-    gaussian_blur: tuple[int, ...] = (1, 2, 3, 4, 5)
-    gaussian_noise: tuple[int, ...] = (5, 10, 20, 30, 40)
-
-    def __post_init__(self) -> None:
-        for kind in (GAUSSIAN_BLUR, GAUSSIAN_NOISE):
-            levels = self.of(kind)
-            _require(len(levels) > 0, f"{kind} needs one level at least")
-            _require(len(set(levels)) == len(levels), f"{kind} has a level twice")
-            _require(all(1 <= level <= 255 for level in levels), f"{kind} levels are σ from 1 to 255")
-
-    def of(self, kind: str) -> tuple[int, ...]:
-        """Levels of ``kind``; pristine has the one level 0."""
-        return {
-            GAUSSIAN_BLUR: self.gaussian_blur,
-            GAUSSIAN_NOISE: self.gaussian_noise,
-            PRISTINE: (0,),
-        }[kind]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,16 @@ FORMS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 def compute(params: Spectra, context: JobContext) -> Output:
     """``spectra`` float16 (N, size, size), released ones uint8, and ``images`` int64 (N,)."""
     pictures = load_pictures(context)
-    view = View("spectra", params.kind, params.levels, 1.0, 0, augmented=False, seed=params.seed or 0)
+    view = View(
+        "spectra",
+        params.kind,
+        params.kind_version,
+        params.levels,
+        share=1.0,
+        number=0,
+        augmented=False,
+        seed=params.seed or 0,
+    )
     transform = FORMS[params.form]
     spectra = [transform(picture, params.spectrum_size) for picture in changed(pictures, view)]
     return Output({"spectra": np.stack(spectra), "images": pictures["images"]})

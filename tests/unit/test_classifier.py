@@ -15,6 +15,11 @@ def test_the_network_has_the_papers_parameters(size, parameters):
     assert sum(parameter.numel() for parameter in DistortionNet(size).parameters()) == parameters
 
 
+def test_more_kinds_take_an_output_of_730_parameters_each():
+    # as in the 4-class version, 8,457 parameters (spec §4)
+    assert sum(parameter.numel() for parameter in DistortionNet(224, kinds=4).parameters()) == 7727 + 730
+
+
 @pytest.mark.parametrize("size", [32, 64, 65, 67])
 def test_one_convolution_computes_what_the_papers_layers_do(size):
     torch.manual_seed(0)

@@ -146,6 +146,10 @@ def test_the_policy_names_the_expert(policy, expert):
     assert expert_for(policy, kind="gaussian_blur", seen="gaussian_noise") == expert
 
 
+def test_the_oracle_names_the_expert_that_answers_for_a_kind_without_one():
+    assert expert_for("oracle", kind="gaussian_noise_clipped", seen=None) == "gaussian_noise"
+
+
 @pytest.mark.parametrize(
     ("policy", "seen"), [("random", "pristine"), ("classifier", None), ("edge-only", None)]
 )

@@ -24,7 +24,7 @@ from db.models import Dataset, Image, Job, Run
 from early_exit.classifier import DistortionNet
 from early_exit.network import Architecture as Shape
 from early_exit.network import Backbone, Heads, to_arrays
-from early_exit.vocabulary import EXPERTS, KINDS, PAYLOADS
+from early_exit.vocabulary import PAYLOADS
 from tasks.job_io import JobContext
 from tasks.params import (
     STAGES,
@@ -50,6 +50,8 @@ from tasks.sections import Architecture, BackboneTraining, Measurement, Training
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 CLASSES = 4
+KINDS = ("gaussian_blur", "gaussian_noise", "pristine")
+EXPERTS = ("pristine", "gaussian_blur", "gaussian_noise")
 NARROW = Architecture(width=0.1, stem_stride=1)
 TRAINING = Training(epochs=2, batch_size=4, learning_rate=0.01, weight_decay=0.01, schedule="cosine")
 EXACT = ("prepare", "distort", "sweep")
@@ -152,15 +154,20 @@ def cases():
     return {
         "prepare": [(Prepare("d", "test", 1, 3, 32, "margin"), [])],
         "distort": [
-            (Distort("gaussian_blur", 2, None), [tested]),
-            (Distort("gaussian_noise", 30, 5), [tested]),
+            (Distort("gaussian_blur", 1, 2, None), [tested]),
+            (Distort("gaussian_noise", 1, 30, 5), [tested]),
+        ],
+        "distort, more kinds": [
+            (Distort("gaussian_noise_clipped", 1, 30, 5), [tested]),
+            (Distort("motion_blur", 1, 9, None), [tested]),
+            (Distort("jpeg", 1, 80, None), [tested]),
         ],
         "spectra": [
-            (Spectra("test", "pristine", (0,), 32, "ours", None), [tested]),
-            (Spectra("train", "gaussian_noise", (10, 40), 24, "ours", 5), [tested]),
+            (Spectra("test", "pristine", 0, (0,), 32, "ours", None), [tested]),
+            (Spectra("train", "gaussian_noise", 1, (10, 40), 24, "ours", 5), [tested]),
         ],
-        "train-classifier": [(TrainClassifier(32, TRAINING, 5, "cpu", 1), seen)],
-        "classify": [(Classify("pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
+        "train-classifier": [(TrainClassifier(KINDS, 32, TRAINING, 5, "cpu", 1), seen)],
+        "classify": [(Classify(KINDS, "pristine", 0, 32), [("spectra", {}, spectra(6, 9)), classifier])],
         "train-backbone": [
             (
                 TrainBackbone(
@@ -171,11 +178,11 @@ def cases():
         ],
         "features": [
             (
-                Features("test", "pristine", (0,), 0.0, 0, False, NARROW, False, None, "cpu"),
+                Features("test", "pristine", 0, (0,), 0.0, 0, False, NARROW, False, None, "cpu"),
                 [tested, trained],
             ),
             (
-                Features("train", "gaussian_blur", (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"),
+                Features("train", "gaussian_blur", 1, (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"),
                 [tested, trained],
             ),
         ],
@@ -189,7 +196,7 @@ def cases():
         "adapt-expert": [
             (
                 AdaptExpert(
-                    *("gaussian_noise", ("gaussian_noise",), ((10, 40),), CLASSES, NARROW, False, True),
+                    *("gaussian_noise", ("gaussian_noise",), (1,), ((10, 40),), CLASSES, NARROW, False, True),
                     *(TRAINING, 0.0, True, 5, "cpu", 1),
                 ),
                 [*learned, trained, mine],
@@ -198,7 +205,15 @@ def cases():
         "adapt-expert, all layers of a generalist": [
             (
                 AdaptExpert(
-                    *("any", ("gaussian_noise", "gaussian_blur"), ((10, 40), (2,)), CLASSES, NARROW, False),
+                    *(
+                        "any",
+                        ("gaussian_noise", "gaussian_blur"),
+                        (1, 1),
+                        ((10, 40), (2,)),
+                        CLASSES,
+                        NARROW,
+                        False,
+                    ),
                     *(True, TRAINING, 1e-4, True, 5, "cpu", 1),
                 ),
                 [*learned, trained, mine],
@@ -209,8 +224,8 @@ def cases():
             (Prepare("d", "test", 0, 3, 32, "squash"), []),
         ],
         "spectra, released": [
-            (Spectra("test", "pristine", (0,), 24, "released-edge", None), [tested]),
-            (Spectra("train", "gaussian_blur", (1, 3), 32, "released-training", 5), [tested]),
+            (Spectra("test", "pristine", 0, (0,), 24, "released-edge", None), [tested]),
+            (Spectra("train", "gaussian_blur", 1, (1, 3), 32, "released-training", 5), [tested]),
         ],
         "train-expert, fixed order": [
             (TrainExpert("pristine", (), CLASSES, 1, TRAINING, True, 5), [undistorted, held_out])
@@ -226,14 +241,14 @@ def cases():
         "sweep, baselines": [
             (
                 Sweep("edge-only", "gaussian_blur", 2),
-                [*EVERY_EXPERT, ("classify", {}, SEEN)],
+                [*EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             ),
             (Sweep("cloud-only", "gaussian_blur", 2), EVERY_EXPERT[:1]),
         ],
         "latency, baselines": [
             (
                 Latency("edge-only", "paris", "gaussian_blur", 2, 0.8),
-                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
+                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             ),
             (
                 Latency("cloud-only", "paris", "gaussian_blur", 2, 0.8),
@@ -243,7 +258,7 @@ def cases():
         "predict": [(Predict("pristine", "gaussian_blur", 2), [("features", {}, vectors(6, 6)), mine])],
         "sweep": [
             (Sweep("pristine", "gaussian_blur", 2), EVERY_EXPERT[:1]),
-            (Sweep("classifier", "gaussian_blur", 2), [*EVERY_EXPERT, ("classify", {}, SEEN)]),
+            (Sweep("classifier", "gaussian_blur", 2), [*EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)]),
         ],
         "measure": [
             (
@@ -259,14 +274,14 @@ def cases():
         "latency": [
             (
                 Latency("classifier", profile, "gaussian_blur", 2, 0.8),
-                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
+                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             )
             for profile in ("fremont", "paris")
         ],
         "deadlines": [
             (
                 Deadlines("classifier", "gaussian_blur", 2, 0.3, "uint8", 5),
-                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {}, SEEN)],
+                [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             )
         ],
     }

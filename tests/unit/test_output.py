@@ -26,6 +26,7 @@ TABLE = ResultTable(
         (NOISE, "oracle", "overall_accuracy"): Estimate(0.25, 0.1, 3),
         (NOISE, "oracle", "edge_accuracy"): Estimate(None, None, 0),
     },
+    ("pristine", "gaussian_blur", "gaussian_noise", "oracle", "classifier"),
 )
 CELLS = [["pristine", "0", "87.5 ± 1.2 / 50.0"], ["gaussian_noise", "20", "25.0 ± 10.0 / –"]]
 
@@ -41,7 +42,7 @@ def test_cells_are_percent_of_the_views_fractions_and_kinds_are_in_the_papers_or
     grid = TABLE.grid()
     assert grid.columns == [
         "kind",
-        "σ",
+        "level",
         "pristine",
         "gaussian_blur",
         "gaussian_noise",

@@ -1,20 +1,22 @@
 """The plan: which jobs there are, who reads whom, and what changes a key."""
 
 import dataclasses
+import importlib
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
 
-from early_exit.vocabulary import EXPERTS, POLICIES
-from orchestrator.evaluation_plan import conditions
+from early_exit.distortion import distortion
 from orchestrator.plan import TARGETS, DatasetShape, plan
 from orchestrator.spec import resolve
 from tasks.params import STAGES
 
 DATASET = DatasetShape("dataset-digest", 10, {"train": 250, "validation": 60, "test": 110})
 RELEASES = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), "1.0")
+EXPERTS = ("pristine", "gaussian_blur", "gaussian_noise")
+POLICIES = (*EXPERTS, "oracle", "classifier")
 JUDGED = {"sweep", "outage", "reliability", "payload-accuracy"}
 TIMED = {"latency", "deadlines"}
 SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip", "augmentation=paper"]
@@ -263,7 +265,9 @@ def test_there_is_a_sweep_for_every_policy_and_condition(small):
         if job.params.stage == "sweep"
     ]
     assert sorted(found) == sorted(
-        (policy, kind, level) for policy in POLICIES for kind, level in conditions(resolve("demo", SMALL))
+        (policy, kind, level)
+        for policy in POLICIES
+        for kind, level in resolve("demo", SMALL).kinds.conditions
     )
 
 
@@ -310,6 +314,91 @@ def test_payloads_are_sent_between_the_experts_own_backbone_and_heads(fidelity):
         assert [read.stage for read in reads] == [pictures, *networks]
         assert reads[-1].expert == params.expert == params.kind
         assert pictures == "prepare" or (reads[0].kind, reads[0].level) == (params.kind, params.level)
+
+
+# ---- kinds --------------------------------------------------------------------------------------------
+
+MORE = ("levels.motion_blur=[9]", "levels.jpeg=[80, 90]", "levels.gaussian_noise_clipped=[20]")
+
+
+@pytest.fixture(scope="module")
+def more():
+    """The small plan with motion blur, JPEG, and clipped noise, which the noise expert answers for."""
+    return planned(*MORE)
+
+
+def test_a_kind_of_its_own_brings_an_expert_a_label_and_a_policy(more):
+    # 8 conditions: pristine 0, blur 1 and 3, noise 20, clipped noise 20, JPEG 80 and 90, motion blur 9
+    counts = stages_of(more, range(len(more.jobs)))
+    assert counts["distort"] == 7 * 2
+    assert counts["train-expert"] == 5
+    assert counts["predict"] == 5 * 8 * 2
+    assert counts["sweep"] == counts["outage"] == counts["deadlines"] == 7 * 8
+    assert counts["reliability"] == 5 * 8
+    assert counts["spectra"] == 5 * (3 + 1) + 8 * 2
+
+
+def test_the_classifier_tells_apart_the_kinds_with_an_expert_in_alphabetical_order(more, small):
+    labels = ("gaussian_blur", "gaussian_noise", "jpeg", "motion_blur", "pristine")
+    for stage in ("train-classifier", "classify"):
+        assert {more.jobs[p].params.kinds for p in of(more, stage)} == {labels}
+        assert {small.jobs[p].params.kinds for p in of(small, stage)} == {
+            ("gaussian_blur", "gaussian_noise", "pristine")
+        }
+
+
+def test_a_kind_without_an_expert_is_evaluated_only(more):
+    clipped = {"kind": "gaussian_noise_clipped"}
+    assert of(more, "train-expert", expert="gaussian_noise_clipped") == []
+    assert of(more, "spectra", **clipped) == of(more, "features", **clipped) == []
+    assert of(more, "sweep", policy="gaussian_noise_clipped") == []
+    assert len(of(more, "classify", **clipped)) == 2
+    assert len(of(more, "predict", **clipped)) == 5 * 2
+
+
+@pytest.mark.parametrize("stage", ["sweep", "outage", "latency", "deadlines"])
+def test_the_oracle_asks_the_expert_that_answers_for_a_kind(more, stage):
+    for position in of(more, stage, policy="oracle", kind="gaussian_noise_clipped"):
+        read = [more.jobs[p].params for p in more.jobs[position].reads]
+        experts = {(p.expert, p.kind) for p in read if p.stage == "predict"}
+        assert experts == {("gaussian_noise", "gaussian_noise_clipped")}
+
+
+def test_more_kinds_change_what_the_classifier_sees_and_no_expert_of_the_others(small, more):
+    kept = {"train-expert", "features", "predict", "reliability"}
+    assert {small.jobs[p].key for stage in kept for p in of(small, stage)} < set(keys(more))
+    for stage in ("sweep", "outage"):
+        for policy, found in ((p, p != "classifier") for p in POLICIES):
+            same = {small.jobs[p].key for p in of(small, stage, policy=policy)} & set(keys(more))
+            assert bool(same) is found
+
+
+def test_the_order_of_the_kinds_in_a_spec_changes_no_key(more):
+    assert keys(planned(*reversed(MORE))) == keys(more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stages"),
+    [
+        ("gaussian_noise", {"distort", "spectra", "features"}),
+        ("gaussian_noise_clipped", {"distort"}),
+    ],
+)
+def test_the_version_of_a_distortion_changes_the_keys_of_what_it_distorts(monkeypatch, more, kind, stages):
+    newer = dataclasses.replace(distortion(kind), version=2)
+    monkeypatch.setattr(importlib.import_module(f"early_exit.distortions.{kind}"), "DISTORTION", newer)
+    distortion.cache_clear()
+    other = planned(*MORE)
+    monkeypatch.undo()
+    distortion.cache_clear()
+    changed = {
+        (a.params.stage, a.params.kind)
+        for a, b in zip(more.jobs, other.jobs, strict=True)
+        if a.key != b.key and a.params.stage in ("distort", "spectra", "features")
+    }
+    assert {stage for stage, of_kind in changed if of_kind == kind} == stages
+    # test pictures reach spectra and features distorted: as pristine ones
+    assert {of_kind for _, of_kind in changed} <= {kind, "pristine"}
 
 
 # ---- seeds --------------------------------------------------------------------------------------------
@@ -614,9 +703,26 @@ def test_a_cpu_run_sends_nothing_to_the_gpu(small):
 # ---- its weight ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["orchestrator.plan", "orchestrator.spec", "tasks.params"])
-def test_planning_loads_no_heavy_library(module):
-    script = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+EVERY_KIND = f"""
+from early_exit.distortion import distortion, known
+from orchestrator.plan import DatasetShape, plan
+from orchestrator.spec import resolve
+levels = [f"levels.{{kind}}=[{{distortion(kind).levels[-1]}}]" for kind in known()]
+plan(resolve("demo", levels), DatasetShape("d", 10, {dict(DATASET.split_sizes)!r}), {RELEASES!r})
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import orchestrator.plan",
+        "import orchestrator.spec",
+        "import tasks.params",
+        pytest.param(EVERY_KIND, id="a plan with every distortion there is"),
+    ],
+)
+def test_planning_loads_no_heavy_library(code):
+    script = f"{code}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     heavy = {"torch", "torchvision", "cv2", "celery", "kombu", "sqlalchemy", "PIL", "pandas"}
     assert not heavy & set(done.stdout.split())

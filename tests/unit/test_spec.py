@@ -37,8 +37,7 @@ def test_every_profile_is_a_whole_valid_spec(profile):
     spec = resolve(profile, [])
     assert spec.profile == profile
     assert spec.p_tar == 0.8
-    assert spec.levels.gaussian_blur == (1, 2, 3, 4, 5)
-    assert spec.levels.gaussian_noise == (5, 10, 20, 30, 40)
+    assert spec.levels == {"gaussian_blur": (1, 2, 3, 4, 5), "gaussian_noise": (5, 10, 20, 30, 40)}
 
 
 def test_the_papers_profile_has_the_papers_settings():
@@ -103,7 +102,7 @@ def test_a_spec_cannot_be_changed():
 def test_a_setting_lies_over_the_profile(setting, path, value):
     found = resolve("demo", [setting])
     for part in path.split("."):
-        found = getattr(found, part)
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
     assert found == value
     assert type(found) is type(value)
 
@@ -113,6 +112,19 @@ def test_a_setting_leaves_its_neighbours_alone():
     assert spec.backbone.epochs == 9
     assert spec.backbone.batch_size == plain.backbone.batch_size
     assert spec.expert == plain.expert
+
+
+def test_a_level_of_another_kind_adds_the_kind():
+    spec, plain = resolve("demo", ["levels.motion_blur=[5, 9]"]), resolve("demo", [])
+    assert spec.levels == plain.levels | {"motion_blur": (5, 9)}
+    assert spec.kinds.policies == (
+        *("pristine", "gaussian_blur", "gaussian_noise", "motion_blur"),
+        *("oracle", "classifier"),
+    )
+
+
+def test_a_level_that_a_kind_does_not_have_is_refused_with_those_it_has():
+    assert refusal("demo", "levels.jpeg=[100]") == "field 'levels': jpeg: its levels are 1 to 99."
 
 
 def test_settings_lie_over_the_file_and_the_file_over_the_profile(toml):
@@ -149,6 +161,7 @@ def test_a_frozen_backbone_stands_beside_a_trained_one_only():
         ("shardsize=1", "shardsize", "Did you mean 'shard_size'?"),
         ("backbone.epoch=1", "backbone.epoch", "Did you mean 'epochs'?"),
         ("levels.gausian_blur=[1]", "levels.gausian_blur", "Did you mean 'gaussian_blur'?"),
+        ("levels.pristine=[1]", "levels.pristine", "Known: gaussian_blur, gaussian_noise, "),
         ("drawn.image=200", "drawn.image", "Did you mean 'images'?"),
         ("training.xyz=1", "training.xyz", "Known: threads."),
         ("zzz.yyy=1", "zzz", "Known: plan, profile, seeds, "),
@@ -198,6 +211,9 @@ def test_an_unknown_profile_proposes_the_nearest():
         ("levels.gaussian_noise=[256]", "levels"),
         ("levels.gaussian_noise=[5, 5]", "levels"),
         ("levels.gaussian_noise=[1.5]", "levels.gaussian_noise"),
+        ("levels.gaussian_noise=[true]", "levels.gaussian_noise"),
+        ("levels.jpeg=[100]", "levels"),
+        ("levels.motion_blur=[1]", "levels"),
         ("levels.gaussian_noise=5", "levels.gaussian_noise"),
         ("levels=5", "levels"),
         ("architecture.width=0", "architecture"),

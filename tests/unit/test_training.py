@@ -201,7 +201,9 @@ def test_annealing_is_torchs_with_a_t_max_of_ten_from_epoch_to_epoch():
     assert [rates[epoch] for epoch in (0, 5, 10, 20)] == pytest.approx([0.1, 0.05, 0, 0.1])
 
 
-@pytest.mark.parametrize(("optimizer", "moved", "at_most_by"), [("adam", 1e-3, 1e-6), ("adamw", 1e-2, 1.001e-3)])
+@pytest.mark.parametrize(
+    ("optimizer", "moved", "at_most_by"), [("adam", 1e-3, 1e-6), ("adamw", 1e-2, 1.001e-3)]
+)
 def test_weight_decay_is_part_of_adams_gradient_and_apart_from_adamws(optimizer, moved, at_most_by):
     """BatchNorm's scales start at 1; one step of 1e-3 with a decay of 10.
 

@@ -1,0 +1,58 @@
+"""What follows from the distortions of a run: its conditions, experts and policies, and the classifier's labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from early_exit.distortion import allowed, distortion, expert_of
+from early_exit.vocabulary import PRISTINE
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The kinds of a run by the levels that test pictures are evaluated at; pristine is always one more."""
+
+    levels: Mapping[str, Sequence[int]]
+
+    @property
+    def distorted(self) -> tuple[str, ...]:
+        """All kinds but pristine, in alphabetical order."""
+        return tuple(sorted(self.levels))
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Pristine and the kinds with an expert of their own, in training order: they start from its heads."""
+        return (PRISTINE, *(kind for kind in self.distorted if expert_of(kind) == kind))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the classifier tells apart, in its label order: 0 blur, 1 noise, 2 pristine in the paper (spec §4)."""
+        return tuple(sorted(self.experts))
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees."""
+        return (*self.experts, "oracle", "classifier")
+
+    @property
+    def conditions(self) -> list[tuple[str, int]]:
+        """Every (kind, level) that test pictures are evaluated at, pristine (level 0) first."""
+        return [(kind, level) for kind in (PRISTINE, *self.distorted) for level in self.of(kind)]
+
+    def of(self, kind: str) -> tuple[int, ...]:
+        """Levels of ``kind``; pristine has the one level 0."""
+        return (0,) if kind == PRISTINE else tuple(self.levels[kind])
+
+    def check(self) -> None:
+        """Raise ValueError for levels that a kind does not have, and for one whose expert is missing."""
+        for kind, levels in self.levels.items():
+            declared = distortion(kind)
+            if not levels:
+                raise ValueError(f"{kind} needs one level at least")
+            if len(set(levels)) < len(levels):
+                raise ValueError(f"{kind} has a level twice")
+            if not all(level in declared.levels for level in levels):
+                raise ValueError(f"{kind}: {allowed(declared)}")
+            if expert_of(kind) not in self.experts:
+                raise ValueError(
+                    f"{kind} is answered by the expert of {declared.expert}, which has no levels here"
+                )
