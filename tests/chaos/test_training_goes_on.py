@@ -80,7 +80,7 @@ def _store(session, files):
         params = {"split": split, "kind": "pristine"}
         session.execute(insert(Job).values(id=number, artifact_id=number, params=params, **done, **common))
     settings = Training(epochs=EPOCHS, batch_size=8, learning_rate=0.01, patience=EPOCHS)
-    training = TrainExpert("pristine", CLASSES, 1, settings, 0)
+    training = TrainExpert("pristine", CLASSES, 1, settings, fixed_order=False, seed=0)
     ready = {"stage": "train-expert", "label": "pristine", "key": KEY, "state": JobState.READY}
     code = code_of("train-expert")
     session.execute(insert(Job).values(id=TRAINING, code=code, params=asdict(training), **ready, **common))
