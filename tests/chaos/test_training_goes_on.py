@@ -57,7 +57,7 @@ def vectors(rng, images):
         f"exit_{k}": (rng.normal(size=(images, width)) + labels[:, None]).astype(np.float32)
         for k, width in enumerate(WIDTHS, start=1)
     }
-    return exits | {"labels": labels}
+    return exits | {"labels": labels, "images": np.arange(images)}
 
 
 def _store(session, files):
@@ -77,10 +77,10 @@ def _store(session, files):
         }
         session.execute(insert(Artifact).values(id=number, created_at=1.7e9, **made))
         done = {"stage": "features", "label": split, "key": split, "state": JobState.SUCCEEDED}
-        params = {"split": split, "kind": "pristine"}
+        params = {"split": split, "kind": "pristine", "view": 0}
         session.execute(insert(Job).values(id=number, artifact_id=number, params=params, **done, **common))
     settings = Training(epochs=EPOCHS, batch_size=8, learning_rate=0.01, patience=EPOCHS)
-    training = TrainExpert("pristine", CLASSES, 1, settings, fixed_order=False, seed=0)
+    training = TrainExpert("pristine", (), CLASSES, 1, settings, fixed_order=False, seed=0)
     ready = {"stage": "train-expert", "label": "pristine", "key": KEY, "state": JobState.READY}
     code = code_of("train-expert")
     session.execute(insert(Job).values(id=TRAINING, code=code, params=asdict(training), **ready, **common))
