@@ -165,7 +165,7 @@ tasks.doorbell.ring = three_times
 def rung_three_times(tmp_path, monkeypatch):
     """Every Python process that is started from here on rings three times, in random order."""
     (tmp_path / "sitecustomize.py").write_text(THREE_TIMES)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
 
 def test_two_runs_of_the_same_keys_with_three_bells_and_two_reconcilers_compute_each_key_once(
