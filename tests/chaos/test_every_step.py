@@ -86,7 +86,7 @@ def templates(tmp_path_factory, sqlite_template, server):
 
 def _end_with_results(session):
     (artifact,) = session.scalars(select(Artifact.id)).all()
-    spec = {"p_tar": 0.8, "seeds": [0], "fidelity": ["corrected"], "payload": "json"}
+    spec = {"p_tar": 0.8, "seeds": [0], "fidelity": ["corrected"], "payload": "json", "levels": {}}
     session.execute(update(Run).values(state=RunState.FAILED, finished_at=1.7e9, spec=spec))
     session.execute(update(Job).values(seed=0, fidelity="corrected"))
     session.execute(

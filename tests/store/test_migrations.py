@@ -60,7 +60,7 @@ ROWS = {
 SHARED = "prepare"
 """Writes no rows: seeds and fidelities share it."""
 SPEC = {"seed": 7, "p_tar": 0.8, "payload": "json", "profile": "demo", "image_size": 64, "split_seed": 0}
-SPEC |= {"backbone": {"epochs": 3}}
+SPEC |= {"backbone": {"epochs": 3}, "levels": {"gaussian_blur": [3], "gaussian_noise": [20]}}
 ENDED = {"state": "succeeded", "finished_at": 2.0}
 
 

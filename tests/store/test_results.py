@@ -14,7 +14,7 @@ def latency(payload, seconds):
 def test_the_latency_table_is_about_the_runs_own_payload(engine, add_run, add_artifact):
     rows = [latency("json", 0.5), latency("uint8", 0.25), latency("float32", 0.375)]
     done = {"stage": "latency", "state": "succeeded", "fidelity": "corrected", "seed": 0}
-    spec = {"p_tar": 0.8, "payload": "uint8", "seeds": [0], "fidelity": ["corrected"]}
+    spec = {"p_tar": 0.8, "payload": "uint8", "seeds": [0], "fidelity": ["corrected"], "levels": {}}
     run = add_run(
         {"a": []}, columns={"a": done | {"artifact_id": add_artifact("k", {Latency: rows})}}, spec=spec
     )
