@@ -6,6 +6,7 @@ tell apart. Nothing here touches pyplot, so that nothing stays behind.
 """
 
 import itertools
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -312,7 +313,8 @@ def _draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, s
 def _name_levels(row: Sequence[Axes], kinds: Sequence[str], frame: pd.DataFrame) -> None:
     for panel, kind in zip(row, kinds, strict=True):
         panel.set_xticks(sorted(_with_pristine(frame, kind)["level"].unique()))
-        panel.set_xlabel("" if kind == PRISTINE else distortion(kind).axis)
+        if kind != PRISTINE:
+            panel.set_xlabel(textwrap.fill(distortion(kind).axis, 60 if len(kinds) < 3 else 24))
         panel.label_outer()
 
 

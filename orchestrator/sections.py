@@ -130,9 +130,8 @@ def _tradeoff(found: Findings) -> Section:
     for fidelity in found.of("accuracy"):
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
         for kind in figures.distorted(of_fidelity):
-            named = figures.kind_name(kind)
-            name = _file(f"trade-off-{_of_kind(kind)}", found.run, fidelity)
-            what = f"Overall accuracy against offloading at 101 thresholds, {named}"
+            name = _file(f"trade-off-{kind}", found.run, fidelity)
+            what = f"Overall accuracy against offloading at 101 thresholds, {figures.kind_name(kind)}"
             figure = figures.tradeoff(of_fidelity, kind, found.run.p_tar)
             section.drawings.append(Drawing(name, figure, _caption(found.run, what, fidelity)))
     return section
@@ -156,7 +155,7 @@ def _examples(found: Findings) -> Section:
     run = found.run
     for shown in found.examples:
         if shown.pictures or shown.spectra:
-            name = f"examples-{_of_kind(shown.kind)}"
+            name = f"examples-{shown.kind}"
             what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
             section.drawings.append(Drawing(name, drawn(shown), what))
     return section
@@ -218,11 +217,6 @@ def _swept(session: Session, run_id: int) -> pd.DataFrame:
         lines.append((*group, offloading, found.mean, found.margin))
     names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "margin"]
     return pd.DataFrame(lines, columns=names)
-
-
-def _of_kind(kind: str) -> str:
-    """The kind in the name of a file."""
-    return figures.kind_name(kind).replace(" ", "-")
 
 
 def _file(name: str, run: Manifest, fidelity: str) -> str:

@@ -1,8 +1,12 @@
-"""Several kinds of distortion mixed: whose turn it is."""
+"""Pictures as a view has them, and several kinds of distortion mixed: whose turn it is."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from tasks.pictures import in_turn
+from tasks.job_io import Refused
+from tasks.pictures import View, changed, in_turn
 
 
 def test_each_picture_is_taken_from_the_kind_whose_turn_it_is():
@@ -22,3 +26,12 @@ def test_in_the_next_view_it_is_the_next_kinds_turn():
 def test_one_kind_has_every_turn():
     only = np.arange(8).reshape(4, 2)
     assert in_turn([only], np.array([3, 4, 5, 6])).tolist() == only.tolist()
+
+
+def test_pictures_are_distorted_by_the_version_that_was_planned_or_not_at_all():
+    pictures = {"pictures": np.full((2, 8, 8, 3), 200, np.uint8), "images": np.arange(2)}
+    view = View("features", "motion_blur", 1, (5,), share=1.0, number=0, augmented=False, seed=0)
+    # of the first pixel's five neighbours two lie outside
+    assert changed(pictures, view)[:, 0, 0, 0].tolist() == [120, 120]
+    with pytest.raises(Refused, match="planned with version 2 of motion_blur, but here is 1: submit"):
+        changed(pictures, replace(view, kind_version=2))

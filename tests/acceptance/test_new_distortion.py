@@ -1,0 +1,97 @@
+"""The distortion of docs/extending.md: its file, where the page puts it, and its command make it part of a run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("early_exit", "db", "tasks", "orchestrator", "workers")
+SECTION = (
+    (ROOT / "docs" / "extending.md").read_text().partition("## A new distortion\n")[2].partition("\n## ")[0]
+)
+TARGET = re.search(r"as `(early_exit/distortions/\w+\.py)`", SECTION)[1]
+FILE = re.search(r"^```python\n(.*?)^```$", SECTION, flags=re.MULTILINE | re.DOTALL)[1]
+COMMAND = shlex.split(re.search(r"^```sh\n(.*?)^```$", SECTION, flags=re.MULTILINE | re.DOTALL)[1])
+
+
+@pytest.fixture
+def orchestrator(home, tmp_path):
+    """``orchestrator("submit", …)`` as in a checkout that has the page's file too."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert not (tmp_path / TARGET).exists()
+    (tmp_path / TARGET).write_text(FILE)
+
+    def run(*arguments):
+        command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+        environment = home.environment | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+
+    return run
+
+
+def test_one_file_makes_a_distortion(orchestrator, home, small):
+    program, submit, plan, *levels = COMMAND
+    assert (program, submit, plan, levels) == (
+        *("orchestrator", "submit", "full-paper"),
+        ["--set", "levels.fog=[30, 60, 90]"],
+    )
+    done = orchestrator(submit, "distorted-dataset", *levels, "--in-process", *small())
+    assert done.returncode == 0, done.stderr
+    pictures = {}
+    statement = "SELECT j.stage, j.label, a.uri FROM jobs j JOIN artifacts a ON a.id = j.artifact_id"
+    for stage, label, uri in home.rows(statement):
+        arrays = load_file(home.path / "artifacts" / uri)
+        condition, _, _ = label.rpartition(", ")
+        for image, picture in zip(arrays["images"].tolist(), arrays["pictures"], strict=True):
+            pictures[condition if stage == "distort" else "prepared", image] = picture
+    clear = {image: picture for (condition, image), picture in pictures.items() if condition == "prepared"}
+    assert len(clear) == 10
+    assert len(pictures) == 10 * (1 + 2 + 2 + 3)  # prepared, two levels of blur and of noise, three of fog
+    for level in (30, 60, 90):
+        for image, picture in clear.items():
+            veiled = picture * (1 - level / 100) + 255 * level / 100
+            np.testing.assert_allclose(pictures[f"fog {level}", image], veiled, rtol=0, atol=0.501)
+
+
+def test_the_pages_command_plans_an_expert_and_every_evaluation_of_it(orchestrator, small):
+    plain, foggy = (
+        orchestrator(*COMMAND[1:3], *levels, "--dry-run", *small()) for levels in ((), COMMAND[3:])
+    )
+    assert (plain.returncode, foggy.returncode) == (0, 0), plain.stderr + foggy.stderr
+    before, after = (planned(output.stdout) for output in (plain, foggy))
+    assert (before["train-expert"], after["train-expert"]) == (3, 4)
+    # three more conditions beside five, and policy fog beside the five of the paper
+    assert (before["sweep"], after["sweep"]) == (5 * 5, 6 * 8)
+    assert (before["latency"], after["latency"]) == (3 * 5 * 5, 3 * 6 * 8)
+
+
+def planned(output):
+    """Jobs by stage, as a dry run prints them."""
+    return {stage: int(jobs) for stage, jobs in re.findall(r"│ ([\w-]+) +│ +(\d+) +│", output)}
+
+
+def test_a_run_whose_distortion_is_gone_says_so(orchestrator, home, small):
+    submitted = orchestrator("submit", "distorted-dataset", *COMMAND[3:], "--in-process", *small())
+    assert submitted.returncode == 0, submitted.stderr
+    done = home.command("results", "1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: unknown distortion kind 'fog': early_exit/distortions/ has gaussian_blur, "
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_the_file_there_is_no_such_kind(home, small):
+    done = home.command(*COMMAND[1:], "--dry-run", *small())
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown field 'levels.fog'. Known: gaussian_blur, gaussian_noise, ")
