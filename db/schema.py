@@ -10,7 +10,7 @@ from db.engine import DatabaseError
 from db.published import write_down
 from db.views import VIEWS
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision in ``db/migrations``."""
 
 _LOCK = 7_206_118

@@ -120,6 +120,36 @@ JOIN sweep_points o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle'
      AND o.kind = c.kind AND o.level = c.level AND o.p_tar = c.p_tar
 """
 
+CLASSIFIER_LATENCY_COST = """
+SELECT j.run_id AS run, j.fidelity, j.seed, c.profile, c.kind, c.level, c.p_tar, c.payload, c.n AS images,
+       o.mean_seconds AS oracle_mean_seconds, c.mean_seconds AS classifier_mean_seconds,
+       c.mean_seconds - o.mean_seconds AS latency_cost,
+       c.classifier_seconds AS cost_of_asking,
+       c.mean_seconds - o.mean_seconds - c.classifier_seconds AS cost_of_mistakes
+FROM jobs j JOIN latencies c ON c.artifact_id = j.artifact_id AND c.policy = 'classifier'
+JOIN jobs k ON k.run_id = j.run_id AND k.seed = j.seed AND k.fidelity = j.fidelity AND k.stage = 'latency'
+JOIN latencies o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle' AND o.profile = c.profile
+     AND o.kind = c.kind AND o.level = c.level AND o.p_tar = c.p_tar AND o.payload = c.payload
+"""
+
+ABLATION = """
+SELECT a.run, a.fidelity, a.seed, a.policy, a.kind, a.level, a.p_tar, a.images,
+       a.overall_accuracy, a.edge_exit_probability, a.edge_accuracy,
+       a.overall_accuracy - b.overall_accuracy AS overall_accuracy_gain,
+       a.edge_exit_probability - b.edge_exit_probability AS edge_exit_gain,
+       a.edge_accuracy - b.edge_accuracy AS edge_accuracy_gain
+FROM ({points}) a JOIN ({points}) b ON b.run = a.run AND b.fidelity = 'corrected' AND b.seed = a.seed
+     AND b.policy = a.policy AND b.kind = a.kind AND b.level = a.level AND b.p_tar = a.p_tar
+""".format(
+    points="""
+    SELECT j.run_id AS run, j.fidelity, j.seed, s.policy, s.kind, s.level, s.p_tar, s.n AS images,
+           CAST(s.c1 + s.c2 + s.c3 + s.c4 AS DOUBLE PRECISION) / s.n AS overall_accuracy,
+           CAST(s.n1 + s.n2 + s.n3 AS DOUBLE PRECISION) / s.n AS edge_exit_probability,
+           CAST(s.c1 + s.c2 + s.c3 AS DOUBLE PRECISION) / NULLIF(s.n1 + s.n2 + s.n3, 0) AS edge_accuracy
+    FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id WHERE j.stage = 'sweep'
+"""
+)
+
 RUN_PROGRESS = """
 SELECT j.run_id AS run, r.state AS run_state, r.profile, j.stage, COUNT(*) AS jobs,
        SUM(CASE WHEN j.found THEN 1 ELSE 0 END) AS found,
@@ -148,6 +178,8 @@ VIEWS = {
     "payload_accuracy": PAYLOAD_ACCURACY,
     "classifier_confusion": CLASSIFIER_CONFUSION,
     "classifier_cost": CLASSIFIER_COST,
+    "classifier_latency_cost": CLASSIFIER_LATENCY_COST,
+    "ablation": ABLATION,
     "paper_comparison": PAPER_COMPARISON,
     "run_progress": RUN_PROGRESS,
     "latest_run": LATEST_RUN,

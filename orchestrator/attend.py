@@ -20,10 +20,11 @@ from orchestrator.embedded import (
     wait_until_idle,
 )
 from orchestrator.errors import InfrastructureError
+from orchestrator.layouts import HEADLINE
 from orchestrator.output import as_rich
 from orchestrator.place import Place
 from orchestrator.progress import Standing, failures, standing, watch
-from orchestrator.results import HEADLINE, tables
+from orchestrator.results import tables
 from tasks.code import codes
 
 DETACHED = 130

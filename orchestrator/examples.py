@@ -12,8 +12,8 @@ from db.artifacts import ArtifactStore, BadArtifact
 from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError
 from orchestrator.export import in_grey_levels
-from orchestrator.figures import WIDTH, condition_name
 from orchestrator.manifest import Manifest
+from orchestrator.panels import WIDTH, condition_name
 from orchestrator.shards import ARRAYS, Selection, select_shards
 
 NUMBER = 2

@@ -9,7 +9,7 @@ from rich.table import Table
 from orchestrator.results import Grid, ResultTable
 from orchestrator.sql import Answer
 
-TEXTS = ("kind", "network", "expert")
+TEXTS = ("kind", "network", "expert", "policy", "fidelity")
 """Columns of result tables that hold words; numbers are aligned to the right."""
 
 LATEX = {

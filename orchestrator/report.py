@@ -18,12 +18,13 @@ from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.models import JobState, RunState
 from orchestrator.errors import OrchestratorError
-from orchestrator.figures import INK, PAPER, STYLE
+from orchestrator.findings import Findings, findings
 from orchestrator.folder import new_folder
 from orchestrator.manifest import utc
 from orchestrator.output import TEXTS
+from orchestrator.panels import INK, PAPER, STYLE
 from orchestrator.progress import Standing, failures, standing
-from orchestrator.sections import Drawing, Findings, Section, findings, sections
+from orchestrator.sections import Drawing, Section, sections
 
 MARK = '<meta name="generator" content="orchestrator report">'
 """What a report of ours starts with; only such a one is replaced."""
@@ -133,6 +134,8 @@ def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
 
 
 def _save_one(drawing: Drawing, folder: Path) -> Markup:
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine("none")  # where everything stands is settled, once for both files
     drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=DOTS_PER_INCH)
     with mpl.rc_context({"svg.hashsalt": drawing.name}), io.StringIO() as file:
         drawing.figure.savefig(file, format="svg", metadata=NO_METADATA)

@@ -1,48 +1,17 @@
 """What a report shows, question by question; a question without an answer in the run is left out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure
-from sqlalchemy import text
-from sqlalchemy.orm import Session
 
-from db.artifacts import ArtifactStore
-from early_exit.vocabulary import EXITS
-from orchestrator import figures
-from orchestrator.confidence import Confidence, confidence_of
-from orchestrator.examples import Examples, drawn, examples_of
-from orchestrator.manifest import Manifest, manifest
-from orchestrator.results import Estimate, Grid, ResultTable, estimate, tables
-
-SWEPT = """
-SELECT a.fidelity, a.policy, a.kind, a.level, a.p_tar, a.overall_accuracy, o.offloading_probability
-FROM accuracy a JOIN offloading o ON o.run = a.run AND o.fidelity = a.fidelity AND o.seed = a.seed
-     AND o.policy = a.policy AND o.kind = a.kind AND o.level = a.level AND o.p_tar = a.p_tar
-WHERE a.run = :run
-"""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All numbers and pictures of a run that a report shows."""
-
-    run: Manifest
-    tables: list[ResultTable]
-    swept: pd.DataFrame
-    """Columns of ``figures.tradeoff`` for every fidelity."""
-    confidence: Confidence
-    examples: list[Examples]
-
-    def of(self, view: str) -> dict[str, ResultTable]:
-        """The tables of a view by fidelity."""
-        return {table.fidelity: table for table in self.tables if table.name == view}
-
-    def frame(self, view: str) -> pd.DataFrame:
-        """The estimates of a view, all fidelities together."""
-        records = [record for table in self.of(view).values() for record in table.records()]
-        return pd.DataFrame(records).astype({"mean": float, "margin": float})
+from orchestrator import deployed, figures, follow_ups
+from orchestrator.examples import drawn
+from orchestrator.findings import Findings
+from orchestrator.manifest import Manifest
+from orchestrator.panels import distortions, kind_name
+from orchestrator.results import Grid, ResultTable
 
 
 @dataclass(frozen=True)
@@ -66,85 +35,178 @@ class Section:
     notes: tuple[str, ...] = ()
 
 
-def findings(session: Session, store: ArtifactStore, run_id: int) -> Findings:
-    """Read everything; one statement per kind of result."""
-    run = manifest(session, run_id)
-    return Findings(
-        run,
-        tables(session, run_id),
-        _swept(session, run_id),
-        confidence_of(session, store, run_id),
-        examples_of(session, store, run),
-    )
+Drawn = Iterator[tuple[str, str, Figure]]
+"""Name, what it shows, and the figure."""
 
 
 def sections(found: Findings) -> list[Section]:
     """Every section that has something to show, in the order of the page."""
     made = [
-        _of_view(
+        _of_tables(
             found, "accuracy", "Accuracy", "Of all pictures, and of those that are answered on the edge."
         ),
-        _of_view(
+        _of_tables(
             found, "offloading", "Offloading", "The share of pictures that no exit on the edge answers."
         ),
-        _of_view(found, "latency", "Latency", "From the picture on the edge to its answer, by network."),
+        _of_tables(
+            found,
+            "latency",
+            "Latency",
+            "From the picture on the edge to its answer, by network, and the parts of it.",
+            "latency_parts",
+        ),
         _tradeoff(found),
+        _of_tables(
+            found,
+            "classifier_confusion",
+            "The deployed system, not the oracle",
+            "Nobody tells a real system the distortion: what its classifier sees, and what its mistakes cost.",
+            "classifier_cost",
+            "classifier_latency_cost",
+        ),
+        _of_tables(found, "cross_expert", "Every expert everywhere", "The price of asking the wrong one."),
+        _of_tables(
+            found,
+            "payload_accuracy",
+            "Payloads",
+            "What the form in which a feature map is sent costs in accuracy, and saves in time.",
+            "payload_latency",
+        ),
+        _of_tables(
+            found,
+            "calibration",
+            "Calibration",
+            "Answers in 15 bins by confidence; a calibrated expert is right as often as it is sure.",
+            "own_calibration",
+            "reliability",
+        ),
+        _of_tables(
+            found,
+            "outage",
+            "Inference outage",
+            "How often a batch of pictures is right less often than p_tar.",
+        ),
+        _of_tables(
+            found,
+            "deadlines",
+            "Missed deadlines",
+            "How often a batch is right less often than p_tar, or its mean time is above t_tar.",
+        ),
         _fidelities(found),
+        _of_tables(found, "paper_comparison", "Published beside ours", "What the paper's authors released."),
         _examples(found),
-        _classifier(found),
-        _confidence(found),
-        _of_view(found, "paper_comparison", "Published beside ours", "What the paper's authors released."),
     ]
     return [section for section in made if section.drawings or section.grids]
 
 
-def _of_view(found: Findings, view: str, title: str, lead: str) -> Section:
-    section = Section(view.replace("_", "-"), title, lead)
-    for fidelity, table in found.of(view).items():
-        drawing = _draw(view, found.frame(view).query("fidelity == @fidelity"), table.p_tar or 0)
-        captioned = _caption(found.run, table.title, fidelity)
-        if view == "paper_comparison":
-            captioned += f" {found.run.differences(fidelity)}"
-        section.drawings.append(Drawing(_file(section.name, found.run, fidelity), drawing, captioned))
+def _of_tables(found: Findings, name: str, title: str, lead: str, *more: str) -> Section:
+    """The tables ``name`` and ``more`` of every fidelity, and the figures that belong to them."""
+    section = Section(name.replace("_", "-"), title, lead)
+    for table in [table for of in (name, *more) for table in found.of(of)]:
+        if table.name in DRAWN:
+            for called, what, figure in DRAWN[table.name](found, table):
+                drawing = Drawing(
+                    _file(called, found.run, table.fidelity),
+                    figure,
+                    " ".join(filter(None, (_caption(found.run, what, table.fidelity), table.note))),
+                )
+                section.drawings.append(drawing)
         section.grids.append(table.grid())
     return section
 
 
-def _draw(view: str, frame: pd.DataFrame, p_tar: float) -> Figure:
-    match view:
-        case "accuracy":
-            return figures.accuracy(frame, p_tar)
-        case "offloading":
-            return figures.offloading(frame)
-        case "latency":
-            return figures.latency(frame)
-        case "classifier_confusion":
-            return figures.confusion(frame)
-        case _:
-            return figures.published(frame)
+def _whole(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[Findings, ResultTable], Drawn]:
+    """One figure of all that the table says."""
+
+    def drawings(found: Findings, table: ResultTable) -> Drawn:
+        yield table.name, table.title, draw(found.frame(table.name, table.fidelity))
+
+    return drawings
+
+
+def _accuracy(found: Findings, table: ResultTable) -> Drawn:
+    frame = found.frame(table.name, table.fidelity)
+    yield table.name, table.title, figures.accuracy(frame, found.run.p_tar)
+
+
+def _latency_parts(found: Findings, table: ResultTable) -> Drawn:
+    what = f"{table.title}; left the pristine expert alone, right the classifier and the expert it asks"
+    yield table.name, what, figures.where_time_goes(found.frame(table.name, table.fidelity))
+
+
+def _classifier_cost(found: Findings, table: ResultTable) -> Drawn:
+    costs = (found.frame(name, table.fidelity) for name in (table.name, "classifier_latency_cost"))
+    what = f"What asking the classifier costs against knowing the kind at p_tar {table.p_tar:g}"
+    yield table.name, what, deployed.classifier_cost(*costs)
+
+
+def _reliability(found: Findings, table: ResultTable) -> Drawn:
+    bins, errors = (found.frame(name, table.fidelity) for name in (table.name, "own_calibration"))
+    yield table.name, "Reliability before and after calibration", follow_ups.reliability(bins, errors)
+
+
+def _outage(found: Findings, table: ResultTable) -> Drawn:
+    yield table.name, table.title, follow_ups.outage(found.frame(table.name, table.fidelity))
+    curve = found.curve(table.name, table.fidelity)
+    for kind in distortions(curve):
+        what = f"Outage probability against p_tar, {kind_name(kind)}"
+        yield f"{table.name}-{kind_name(kind)}", what, follow_ups.outage_by_target(curve, kind)
+
+
+def _deadlines(found: Findings, table: ResultTable) -> Drawn:
+    curve = found.curve(table.name, table.fidelity)
+    for kind in distortions(curve):
+        what = f"Missed-deadline probability against t_tar at p_tar {table.p_tar:g}, {kind_name(kind)}"
+        yield f"{table.name}-{kind_name(kind)}", what, follow_ups.deadlines(curve, kind)
+
+
+DRAWN: dict[str, Callable[[Findings, ResultTable], Drawn]] = {
+    "accuracy": _accuracy,
+    "offloading": _whole(figures.offloading),
+    "latency": _whole(figures.latency),
+    "latency_parts": _latency_parts,
+    "classifier_confusion": _whole(deployed.confusion),
+    "classifier_cost": _classifier_cost,
+    "cross_expert": _whole(deployed.cross_expert),
+    "payload_accuracy": _whole(follow_ups.payload_accuracy),
+    "payload_latency": _whole(figures.payload_latency),
+    "calibration": _whole(follow_ups.calibration),
+    "reliability": _reliability,
+    "outage": _outage,
+    "deadlines": _deadlines,
+    "paper_comparison": _whole(figures.published),
+}
+"""The figures of a table."""
 
 
 def _tradeoff(found: Findings) -> Section:
     lead = "As p_tar goes from 0 to 1, more pictures leave the edge; the dot is the run's p_tar."
     section = Section("trade-off", "Accuracy against offloading", lead)
-    for fidelity in found.of("accuracy"):
+    for fidelity in found.run.fidelities:
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
-        for kind in figures.distorted(of_fidelity):
-            name = _file(f"trade-off-{kind}", found.run, fidelity)
-            what = f"Overall accuracy against offloading at 101 thresholds, {figures.kind_name(kind)}"
+        for kind in distortions(of_fidelity):
+            name = _file(f"trade-off-{kind_name(kind)}", found.run, fidelity)
+            what = f"Overall accuracy against offloading at 101 thresholds, {kind_name(kind)}"
             figure = figures.tradeoff(of_fidelity, kind, found.run.p_tar)
             section.drawings.append(Drawing(name, figure, _caption(found.run, what, fidelity)))
     return section
 
 
 def _fidelities(found: Findings) -> Section:
-    lead = "The same run with the released code's oddities switched on."
+    lead = "The same run with the released code's oddities switched on, one by one or all together."
     section = Section("fidelity", "Fidelity", lead)
-    compared = list(found.of("accuracy"))
+    run, compared = found.run, [table.fidelity for table in found.of("accuracy")]
     if len(compared) > 1:
-        what = f"Overall accuracy at p_tar {found.run.p_tar:g} by fidelity"
-        figure = figures.fidelities(found.frame("accuracy"))
-        section.drawings.append(Drawing("fidelity", figure, _caption(found.run, what, ", ".join(compared))))
+        frame = pd.concat([found.frame("accuracy", fidelity) for fidelity in compared])
+        what = f"Overall accuracy at p_tar {run.p_tar:g} by fidelity"
+        caption = _caption(run, what, ", ".join(compared))
+        section.drawings.append(Drawing("fidelity", figures.fidelities(frame), caption))
+    for table in found.of("ablation"):
+        figure = figures.ablation(found.frame("ablation", table.fidelity))
+        what = f"What each fidelity changes for the oracle policy at p_tar {run.p_tar:g}"
+        caption = f"{_caption(run, what, table.fidelity)} {table.note}"
+        section.drawings.append(Drawing("ablation", figure, caption))
+        section.grids.append(table.grid())
     return section
 
 
@@ -155,72 +217,18 @@ def _examples(found: Findings) -> Section:
     run = found.run
     for shown in found.examples:
         if shown.pictures or shown.spectra:
-            name = f"examples-{shown.kind}"
+            name = _named(f"examples-{kind_name(shown.kind)}")
             what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
             section.drawings.append(Drawing(name, drawn(shown), what))
     return section
 
 
-def _classifier(found: Findings) -> Section:
-    seen = _of_view(
-        found, "classifier_confusion", "The classifier", "What it sees, and what its mistakes cost."
-    )
-    costs = [table.grid() for table in found.of("classifier_cost").values()]
-    return Section("classifier", seen.title, seen.lead, seen.drawings, [*seen.grids, *costs])
-
-
-def _confidence(found: Findings) -> Section:
-    run, errors = found.run, found.confidence.errors
-    lead = "Answers in 15 bins by confidence; a calibrated expert is right as often as it is sure."
-    section = Section("confidence", "Confidence", lead, notes=found.confidence.missing)
-    for fidelity in [name for name in run.fidelities if len(errors) and name in set(errors["fidelity"])]:
-        of_fidelity = errors[errors["fidelity"] == fidelity]
-        bins = found.confidence.bins[found.confidence.bins["fidelity"] == fidelity]
-        what = "Reliability of every expert on its own kind, all levels, before and after calibration"
-        section.drawings.append(
-            Drawing(
-                _file("reliability", run, fidelity),
-                figures.reliability(bins, of_fidelity),
-                _caption(run, what, fidelity),
-            )
-        )
-        title = f"Expected calibration error{run.among_several(fidelity)}, points"
-        rows = list(_error_rows(of_fidelity))
-        section.grids.append(Grid(title, ["expert", "exit", "before", "after"], rows, run.caption))
-    return section
-
-
-def _error_rows(errors: pd.DataFrame) -> Iterator[list[str]]:
-    def estimated(mean: float, margin: float | None) -> str:
-        return Estimate(mean, None if pd.isna(margin) else margin, 0).shown(100)
-
-    said = {
-        (line["expert"], line["exit"], line["when"]): estimated(line["mean"], line["margin"])
-        for line in errors.to_dict("records")
-    }
-    for expert in figures.in_training_order(errors["expert"]):
-        for number in EXITS:
-            if (expert, number, "after") in said:
-                before, after = (said.get((expert, number, when), "–") for when in ("before", "after"))
-                yield [expert, str(number), before, after]
-
-
-def _swept(session: Session, run_id: int) -> pd.DataFrame:
-    values: dict[tuple[object, ...], list[tuple[float, float]]] = {}
-    for *key, accuracy, offloading in session.execute(text(SWEPT), {"run": run_id}):
-        values.setdefault(tuple(key), []).append((accuracy, offloading))
-    lines = []
-    for group, of_seeds in values.items():
-        accuracies, offloadings = zip(*of_seeds, strict=True)
-        found = estimate(accuracies)
-        offloading = sum(offloadings) / len(offloadings)
-        lines.append((*group, offloading, found.mean, found.margin))
-    names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "margin"]
-    return pd.DataFrame(lines, columns=names)
-
-
 def _file(name: str, run: Manifest, fidelity: str) -> str:
-    return f"{name}-{fidelity}" if len(run.fidelities) > 1 else name
+    return _named(f"{name}-{fidelity}" if len(run.fidelities) > 1 else name)
+
+
+def _named(what: str) -> str:
+    return what.replace("_", "-").replace(" ", "-")
 
 
 def _caption(run: Manifest, what: str, fidelity: str) -> str:

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-SECTIONS = ("accuracy", "offloading", "latency", "trade-off", "examples", "classifier", "confidence")
+SECTIONS = ("accuracy", "offloading", "latency", "trade-off", "examples", "classifier-confusion")
+SECTIONS += ("cross-expert", "payload-accuracy", "calibration", "outage", "deadlines")
 
 
 class Cells(HTMLParser):
@@ -67,7 +68,7 @@ def test_every_section_is_there_and_linked(page, section):
 def test_every_figure_is_a_picture_and_a_drawing(folder, page):
     linked = set(re.findall(r'href="figures/([^"]+)"', page))
     assert linked == {path.name for path in (folder / "figures").iterdir()}
-    assert len(linked) == 2 * page.count("<figure>") == 2 * 10
+    assert len(linked) == 2 * page.count("<figure>") == 2 * 21
     for name in linked:
         if name.endswith(".svg"):
             assert len(ElementTree.parse(folder / "figures" / name).getroot()) > 0

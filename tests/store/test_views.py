@@ -276,6 +276,56 @@ def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query
     ]
 
 
+SWEEP = {**CONDITION, "policy": "oracle", "p_tar": 0.8, "n": 8, "n1": 0, "n2": 0, "c1": 0, "c2": 0}
+SWEEP |= {"r1": 0, "r2": 0, "r3": 0}
+
+
+def test_ablation_is_the_difference_to_corrected_seed_by_seed(add_run, add_artifact, query):
+    def job(fidelity, seed, edge, edge_right, right):
+        point = {"n3": edge, "n4": 8 - edge, "c3": edge_right, "c4": right - edge_right}
+        artifact = add_artifact(f"{fidelity} {seed}", {SweepPoint: [SWEEP | point]})
+        return {"stage": "sweep", "state": "succeeded", "fidelity": fidelity, "seed": seed} | {
+            "artifact_id": artifact
+        }
+
+    jobs = {
+        "a": job("corrected", 0, 4, 3, 6),
+        "b": job("corrected", 1, 8, 4, 4),
+        "c": job("released", 0, 2, 1, 4),
+        "d": job("released", 1, 0, 0, 8),
+    }
+    add_run({name: [] for name in jobs}, columns=jobs)
+    names = ("overall_accuracy", "edge_exit_probability", "edge_accuracy")
+    gains = ("overall_accuracy_gain", "edge_exit_gain", "edge_accuracy_gain")
+    rows = query("SELECT * FROM ablation ORDER BY fidelity, seed")
+    assert [tuple(row[name] for name in ("fidelity", "seed", *names, *gains)) for row in rows] == [
+        ("corrected", 0, 0.75, 0.5, 0.75, 0.0, 0.0, 0.0),
+        ("corrected", 1, 0.5, 1.0, 0.5, 0.0, 0.0, 0.0),
+        ("released", 0, 0.5, 0.25, 0.5, -0.25, -0.25, -0.25),
+        ("released", 1, 1.0, 0.0, None, 0.5, -1.0, None),  # nobody leaves on the edge
+    ]
+
+
+def test_the_classifiers_cost_in_time_is_for_asking_and_for_its_mistakes(add_run, add_artifact, query):
+    parts = dict.fromkeys(("p50", "p95", "edge", "link", "cloud"), 0.0)
+    common = {**CONDITION, "profile": "paris", "p_tar": 0.8, "payload": "json", "n": 4, "offloaded": 1}
+    common |= {f"{part}_seconds": seconds for part, seconds in parts.items()}
+    jobs = {
+        policy: {"stage": "latency", "state": "succeeded", **VARIANT}
+        | {
+            "artifact_id": add_artifact(
+                policy,
+                {Latency: [common | {"policy": policy, "mean_seconds": mean, "classifier_seconds": asking}]},
+            )
+        }
+        for policy, mean, asking in (("oracle", 0.25, 0.0), ("classifier", 0.5, 0.0625))
+    }
+    add_run({name: [] for name in jobs}, columns=jobs)
+    (row,) = query("SELECT * FROM classifier_latency_cost")
+    names = ("oracle_mean_seconds", "classifier_mean_seconds", "latency_cost", "cost_of_asking")
+    assert tuple(row[name] for name in (*names, "cost_of_mistakes")) == (0.25, 0.5, 0.25, 0.0625, 0.1875)
+
+
 def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
     counts = {"run", "seed", "level", "images", "exit", "exits", "edge_exits"}
     counts |= {"calibrated", "bin", "batch_size", "shuffles"}

@@ -1,6 +1,7 @@
 """Result tables as text, Markdown, LaTeX, CSV and JSON, from estimates made by hand."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -8,10 +9,11 @@ import re
 import pytest
 from rich.console import Console
 
+from orchestrator.layouts import LAYOUTS
 from orchestrator.output import as_latex, as_markdown, latex_text, print_tables
-from orchestrator.results import LAYOUTS, Estimate, Grid, ResultTable, estimate
+from orchestrator.results import Estimate, Grid, ResultTable, estimate, in_order
 
-LAYOUT = {layout.view: layout for layout in LAYOUTS}
+LAYOUT = {layout.table: layout for layout in LAYOUTS}
 NOISE, PRISTINE = ("gaussian_noise", 20), ("pristine", 0)
 
 TABLE = ResultTable(
@@ -26,7 +28,6 @@ TABLE = ResultTable(
         (NOISE, "oracle", "overall_accuracy"): Estimate(0.25, 0.1, 3),
         (NOISE, "oracle", "edge_accuracy"): Estimate(None, None, 0),
     },
-    ("pristine", "gaussian_blur", "gaussian_noise", "oracle", "classifier"),
 )
 CELLS = [["pristine", "0", "87.5 ± 1.2 / 50.0"], ["gaussian_noise", "20", "25.0 ± 10.0 / –"]]
 
@@ -40,17 +41,32 @@ def test_an_estimate_is_the_mean_and_students_margin():
 
 def test_cells_are_percent_of_the_views_fractions_and_kinds_are_in_the_papers_order():
     grid = TABLE.grid()
-    assert grid.columns == [
-        "kind",
-        "level",
-        "pristine",
-        "gaussian_blur",
-        "gaussian_noise",
-        "oracle",
-        "classifier",
-    ]
-    assert [[*row[:2], row[5]] for row in grid.rows] == CELLS
-    assert {cell for row in grid.rows for cell in (*row[2:5], row[6])} == {""}
+    assert grid.columns == ["kind", "level", "oracle"]
+    assert grid.rows == CELLS
+
+
+def test_columns_are_the_policies_there_are_experts_first_and_those_that_choose_last():
+    estimates = {
+        (PRISTINE, policy, "overall_accuracy"): Estimate(0.5, None, 1)
+        for policy in ("classifier", "gaussian_noise", "oracle", "motion_blur", "pristine")
+    }
+    grid = dataclasses.replace(TABLE, estimates=estimates).grid()
+    assert grid.columns[2:] == ["pristine", "gaussian_noise", "motion_blur", "oracle", "classifier"]
+
+
+def test_names_have_their_order_and_numbers_are_by_size():
+    assert in_order(["uint8", "float16", "json"]) == ["json", "float16", "uint8"]
+    assert in_order(["released", "corrected", "fixed-order"]) == ["corrected", "fixed-order", "released"]
+    assert in_order([10, 2, 2, 0.5]) == [0.5, 2, 10]
+
+
+def test_tables_have_names_of_their_own():
+    assert len(LAYOUT) == len(LAYOUTS)
+
+
+def test_nothing_is_minus_zero():
+    assert Estimate(-0.0004, None, 1).shown(100) == "0.0"
+    assert Estimate(-0.0006, None, 1).shown(100) == "-0.1"
 
 
 def test_markdown_is_a_table_of_github():
@@ -58,7 +74,7 @@ def test_markdown_is_a_table_of_github():
     assert (title, empty, caption) == (f"**{TABLE.title}**", "", TABLE.caption)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
     assert cells[0] == TABLE.grid().columns
-    assert cells[1] == ["---", *["---:"] * 6]
+    assert cells[1] == ["---", "---:", "---:"]
     assert cells[2:] == TABLE.grid().rows
 
 
@@ -77,8 +93,8 @@ def test_latex_uses_booktabs_and_every_line_has_its_columns():
     ]
     _, header, body = re.split(r"\\toprule|\\midrule|\\bottomrule", text)[:3]
     header, lines = header.strip(), body.strip().splitlines()
-    assert r"\begin{tabular}{lrrrrrr}" in text
-    assert [line.count("&") for line in (header, *lines)] == [6, 6, 6]
+    assert r"\begin{tabular}{lrr}" in text
+    assert [line.count("&") for line in (header, *lines)] == [2, 2, 2]
     assert all(line.endswith(r" \\") for line in (header, *lines))
     assert lines[1].startswith(r"gaussian\_noise & 20 & ")
     assert r"25.0 $\pm$ 10.0 / --" in lines[1]

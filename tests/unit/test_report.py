@@ -7,14 +7,16 @@ import pytest
 from matplotlib import rc_context
 
 from db.models import RunState
-from orchestrator import figures
+from orchestrator import deployed, figures, follow_ups
 from orchestrator.errors import UsageError
+from orchestrator.findings import Findings
 from orchestrator.folder import new_folder
 from orchestrator.manifest import Manifest
+from orchestrator.panels import INK, policy_lines
 from orchestrator.progress import Standing
 from orchestrator.report import MARK, SETTINGS, Standings, _figures_of_ours, inlined, page
 from orchestrator.results import Grid
-from orchestrator.sections import Findings, Section
+from orchestrator.sections import Section
 
 HOSTILE = "<script>alert('x')</script>"
 SPEC = {
@@ -45,7 +47,7 @@ RUN = Manifest(
 
 
 def shown(state, failures=()):
-    found = Findings(RUN, [], pd.DataFrame(), None, [])
+    found = Findings(RUN, [], [], pd.DataFrame(), [])
     grid = Grid(f"Title {HOSTILE}", ["kind"], [[HOSTILE]], "caption")
     sections = [Section("accuracy", "Accuracy", "lead", grids=[grid], notes=(HOSTILE,))]
     now = Standing(state, {"sweep": {"succeeded": 3, "failed": 1}})
@@ -104,7 +106,7 @@ def test_figures_of_a_page_share_no_ids_and_take_its_colours(tmp_path):
     assert ids[0]
     assert ids[0].isdisjoint(ids[1])
     assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', one)) <= ids[0]
-    assert figures.INK not in one
+    assert INK not in one
     assert "currentColor" in one
     assert "<metadata" not in one
 
@@ -122,6 +124,115 @@ def test_a_line_goes_through_the_means_in_percent_and_its_band_through_the_inter
 def test_one_seed_has_no_band():
     figure = figures.offloading(frame().assign(policy="pristine", margin=None))
     assert [len(panel.collections) for panel in figure.axes] == [0, 0]
+
+
+def curves(figure):
+    """Of every panel: the points of its lines by label, helping lines left out."""
+    return [
+        {line.get_label(): line.get_xydata().tolist() for line in panel.lines if line.get_label()[0] != "_"}
+        for panel in figure.axes
+    ]
+
+
+def test_a_policy_has_its_colour_whichever_others_there_are():
+    alone, among = policy_lines(["classifier"]), policy_lines(["oracle", "classifier", "pristine"])
+    assert alone["classifier"] == among["classifier"]
+    assert list(among) == ["pristine", "oracle", "classifier"]
+    lines = policy_lines(["jpeg", "motion_blur", "pristine", "gaussian_blur", "gaussian_noise"])
+    assert lines["jpeg"].label == "JPEG expert"
+    assert len({line.colour for line in lines.values()}) == 5
+
+
+def test_bars_stack_the_parts_of_a_latency():
+    parts = {"classifier": 0.001, "edge": 0.002, "link": 0.004, "cloud": 0.008}
+    whole = {"mean": 0.015, "p50": 0.003, "p95": 0.016}
+    lines = [
+        {"profile": "paris", "policy": policy, "kind": kind, "level": level, "quantity": f"{name}_seconds"}
+        | {"mean": seconds, "margin": None}
+        for policy in ("pristine", "classifier")
+        for kind, level in (("pristine", 0), ("gaussian_blur", 3))
+        for name, seconds in (parts | whole).items()
+    ]
+    (panel,) = figures.where_time_goes(pd.DataFrame(lines)).axes
+    assert len(panel.patches) == 2 * 2 * 4
+    tops = {round(bar.get_y() + bar.get_height(), 6) for bar in panel.patches}
+    assert tops == {1, 3, 7, 15}  # milliseconds
+    marks = [set(line.get_ydata()) for line in panel.lines]
+    assert marks == [{3.0}, {16.0}] * 2
+
+
+def test_a_reliability_diagram_is_accuracy_over_confidence_by_bin():
+    bins = pd.DataFrame(
+        {"expert": "pristine", "exit": 1, "calibrated": when, "bin": bin_, "quantity": quantity}
+        | {"mean": mean, "margin": None}
+        for when, bin_, confidence, accuracy in (
+            (0, 9, 0.5625, 0.25),
+            (0, 15, 0.96875, 0.75),
+            (1, 8, 0.5, 0.5),
+        )
+        for quantity, mean in (("mean_confidence", confidence), ("accuracy", accuracy))
+    )
+    errors = pd.DataFrame(
+        {"expert": "pristine", "exit": 1, "calibrated": when, "quantity": "ece", "mean": mean}
+        for when, mean in ((0, 0.265), (1, 0.0))
+    )
+    figure = follow_ups.reliability(bins, errors)
+    assert curves(figure) == [
+        {"before calibration": [[56.25, 25], [96.875, 75]], "after calibration": [[50, 50]]}
+    ]
+    assert figure.axes[0].get_title() == "exit 1: ECE 26.5 → 0.0"
+
+
+def test_deadlines_are_drawn_over_target_times_for_pristine_the_middle_and_the_strongest_level():
+    lines = [
+        {"profile": profile, "policy": "oracle", "kind": kind, "level": level, "t_tar_seconds": t_tar}
+        | {"quantity": "missed", "mean": missed, "margin": None}
+        for profile in ("sao_paulo", "paris")
+        for kind, level in (("pristine", 0), *(("gaussian_blur", level) for level in (1, 2, 3)))
+        for t_tar, missed in ((0.0, 1.0), (0.5, level / 10))
+    ]
+    figure = follow_ups.deadlines(pd.DataFrame(lines), "gaussian_blur")
+    assert [panel.get_title() for panel in figure.axes] == ["pristine", "blur 2", "blur 3", "", "", ""]
+    label = "oracle: the true kind's expert"
+    assert curves(figure)[:3] == [{label: [[0, 100], [0.5, 10 * level]]} for level in (0, 2, 3)]
+
+
+def test_what_the_classifier_costs_is_drawn_in_points_and_milliseconds():
+    conditions = (("pristine", 0), ("gaussian_noise", 20))
+    answers = pd.DataFrame(
+        {"kind": kind, "level": level, "quantity": quantity, "mean": mean, "margin": None}
+        for kind, level in conditions
+        for quantity, mean in (("accuracy_cost", 0.02), ("offloading_cost", -0.01))
+    )
+    times = pd.DataFrame(
+        {"profile": "paris", "kind": kind, "level": level, "quantity": "latency_cost", "mean": 0.003}
+        | {"margin": None}
+        for kind, level in conditions
+    )
+    lost, more, longer = curves(deployed.classifier_cost(answers, times))
+    assert [list(panel.values()) for panel in (lost, more, longer)] == [
+        [[[0, 2], [20, 2]]],
+        [[[0, -1], [20, -1]]],
+        [[[0, 3], [20, 3]]],
+    ]
+
+
+def test_the_cross_expert_matrix_has_a_row_per_condition_and_a_column_per_expert():
+    shares = {("pristine", 0): (0.9, 0.8), ("gaussian_blur", 3): (0.3, 0.7)}
+    cells = pd.DataFrame(
+        {"kind": kind, "level": level, "policy": policy, "mean": mean, "margin": 0.01}
+        for (kind, level), means in shares.items()
+        for policy, mean in zip(("pristine", "gaussian_blur"), means, strict=True)
+    )
+    (panel,) = deployed.cross_expert(cells).axes
+    assert [text.get_text() for text in panel.texts] == [
+        "90.0 ± 1.0",
+        "80.0 ± 1.0",
+        "30.0 ± 1.0",
+        "70.0 ± 1.0",
+    ]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["pristine", "blur 3"]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["pristine", "blur"]
 
 
 def test_only_a_report_of_ours_is_replaced(tmp_path):
