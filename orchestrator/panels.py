@@ -5,6 +5,7 @@ single seed) beside what it is of, in the views' units. Colours are Okabe and It
 colour-blind readers tell apart. Nothing here touches pyplot, so that nothing stays behind.
 """
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +187,7 @@ def name_levels(row: Sequence[Axes], frame: pd.DataFrame) -> None:
     """Ticks at the levels there are, and the unit on the lowest row."""
     for panel, kind in zip(row, distortions(frame), strict=True):
         panel.set_xticks(sorted(with_pristine(frame, kind)["level"].unique()))
-        panel.set_xlabel(unit(kind))
+        panel.set_xlabel(textwrap.fill(unit(kind), 60 if len(row) < 3 else 24))
         panel.label_outer()
 
 

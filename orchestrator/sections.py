@@ -119,45 +119,53 @@ def _whole(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[Findings, Result
     """One figure of all that the table says."""
 
     def drawings(found: Findings, table: ResultTable) -> Drawn:
-        yield table.name, table.title, draw(found.frame(table.name, table.fidelity))
+        yield table.name.replace("_", "-"), table.title, draw(found.frame(table.name, table.fidelity))
 
     return drawings
 
 
 def _accuracy(found: Findings, table: ResultTable) -> Drawn:
     frame = found.frame(table.name, table.fidelity)
-    yield table.name, table.title, figures.accuracy(frame, found.run.p_tar)
+    yield table.name.replace("_", "-"), table.title, figures.accuracy(frame, found.run.p_tar)
 
 
 def _latency_parts(found: Findings, table: ResultTable) -> Drawn:
     what = f"{table.title}; left the pristine expert alone, right the classifier and the expert it asks"
-    yield table.name, what, figures.where_time_goes(found.frame(table.name, table.fidelity))
+    yield table.name.replace("_", "-"), what, figures.where_time_goes(found.frame(table.name, table.fidelity))
 
 
 def _classifier_cost(found: Findings, table: ResultTable) -> Drawn:
     costs = (found.frame(name, table.fidelity) for name in (table.name, "classifier_latency_cost"))
     what = f"What asking the classifier costs against knowing the kind at p_tar {table.p_tar:g}"
-    yield table.name, what, deployed.classifier_cost(*costs)
+    yield table.name.replace("_", "-"), what, deployed.classifier_cost(*costs)
 
 
 def _reliability(found: Findings, table: ResultTable) -> Drawn:
     bins, errors = (found.frame(name, table.fidelity) for name in (table.name, "own_calibration"))
-    yield table.name, "Reliability before and after calibration", follow_ups.reliability(bins, errors)
+    yield (
+        table.name.replace("_", "-"),
+        "Reliability before and after calibration",
+        follow_ups.reliability(bins, errors),
+    )
 
 
 def _outage(found: Findings, table: ResultTable) -> Drawn:
-    yield table.name, table.title, follow_ups.outage(found.frame(table.name, table.fidelity))
+    yield (
+        table.name.replace("_", "-"),
+        table.title,
+        follow_ups.outage(found.frame(table.name, table.fidelity)),
+    )
     curve = found.curve(table.name, table.fidelity)
     for kind in distortions(curve):
         what = f"Outage probability against p_tar, {kind_name(kind)}"
-        yield f"{table.name}-{kind_name(kind)}", what, follow_ups.outage_by_target(curve, kind)
+        yield f"{table.name}-{kind}", what, follow_ups.outage_by_target(curve, kind)
 
 
 def _deadlines(found: Findings, table: ResultTable) -> Drawn:
     curve = found.curve(table.name, table.fidelity)
     for kind in distortions(curve):
         what = f"Missed-deadline probability against t_tar at p_tar {table.p_tar:g}, {kind_name(kind)}"
-        yield f"{table.name}-{kind_name(kind)}", what, follow_ups.deadlines(curve, kind)
+        yield f"{table.name}-{kind}", what, follow_ups.deadlines(curve, kind)
 
 
 DRAWN: dict[str, Callable[[Findings, ResultTable], Drawn]] = {
@@ -185,7 +193,7 @@ def _tradeoff(found: Findings) -> Section:
     for fidelity in found.run.fidelities:
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
         for kind in distortions(of_fidelity):
-            name = _file(f"trade-off-{kind_name(kind)}", found.run, fidelity)
+            name = _file(f"trade-off-{kind}", found.run, fidelity)
             what = f"Overall accuracy against offloading at 101 thresholds, {kind_name(kind)}"
             figure = figures.tradeoff(of_fidelity, kind, found.run.p_tar)
             section.drawings.append(Drawing(name, figure, _caption(found.run, what, fidelity)))
@@ -217,18 +225,14 @@ def _examples(found: Findings) -> Section:
     run = found.run
     for shown in found.examples:
         if shown.pictures or shown.spectra:
-            name = _named(f"examples-{kind_name(shown.kind)}")
+            name = f"examples-{shown.kind}"
             what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
             section.drawings.append(Drawing(name, drawn(shown), what))
     return section
 
 
 def _file(name: str, run: Manifest, fidelity: str) -> str:
-    return _named(f"{name}-{fidelity}" if len(run.fidelities) > 1 else name)
-
-
-def _named(what: str) -> str:
-    return what.replace("_", "-").replace(" ", "-")
+    return f"{name}-{fidelity}" if len(run.fidelities) > 1 else name
 
 
 def _caption(run: Manifest, what: str, fidelity: str) -> str:
