@@ -88,8 +88,8 @@ POLICY_LINES = {
 }
 """The oracle is one of the experts at every level: a thin line over a wide one, in that one's band."""
 
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY)
-MARKERS = "osv^D*P"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY, INK)
+MARKERS = "osv^D*PX"
 """Of lines that are no policies."""
 
 
@@ -104,7 +104,7 @@ def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
 
 
 def other_lines(names: Iterable[object]) -> dict[str, Line]:
-    """Of anything else, at most seven of them."""
+    """Of anything else, at most eight of them."""
     looks = zip(COLOURS, MARKERS, strict=True)
     return {
         str(name): Line(str(name), colour, width=1.4, marker=marker)
