@@ -1,10 +1,10 @@
-"""What follows from the distortions of a run: its conditions, experts and policies, and the classifier's labels."""
+"""What follows from a run's distortions and baselines: conditions, experts, policies, the classifier's labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from early_exit.distortion import allowed, distortion, expert_of
-from early_exit.vocabulary import PRISTINE
+from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, GENERALIST, PRISTINE, TOTAL
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,8 @@ class Kinds:
     """The kinds of a run by the levels that test pictures are evaluated at; pristine is always one more."""
 
     levels: Mapping[str, Sequence[int]]
+    baselines: Sequence[str] = ()
+    """Those of ``BASELINES`` that the run has."""
 
     @property
     def distorted(self) -> tuple[str, ...]:
@@ -29,9 +31,25 @@ class Kinds:
         return tuple(sorted(self.experts))
 
     @property
+    def learned(self) -> dict[str, tuple[str, ...]]:
+        """The kinds that each expert learns: none, its own, or all of them for the generalist (spec §12, 19)."""
+        own = {expert: () if expert == PRISTINE else (expert,) for expert in self.experts}
+        return own | ({GENERALIST: self.experts[1:]} if GENERALIST in self.baselines else {})
+
+    @property
+    def totals(self) -> dict[str, str]:
+        """The kind of each expert that all layers are trained for (spec §6, "total")."""
+        return {f"{TOTAL}_{kind}": kind for kind in self.experts[1:] if TOTAL in self.baselines}
+
+    @property
     def policies(self) -> tuple[str, ...]:
-        """Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees."""
-        return (*self.experts, "oracle", "classifier")
+        """Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees.
+
+        Then the baselines: those with an expert of their own, and the deployed system cut in two.
+        """
+        cut = (policy for policy in (EDGE_ONLY, CLOUD_ONLY) if policy in self.baselines)
+        more = (*self.learned, *self.totals)[len(self.experts) :]
+        return (*self.experts, "oracle", "classifier", *more, *cut)
 
     @property
     def conditions(self) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from early_exit.distortion import version_of
 from early_exit.exits import expert_for
 from early_exit.fidelity import FIDELITIES
 from early_exit.latency import PROFILES
-from early_exit.vocabulary import PRISTINE
+from early_exit.vocabulary import ASKING_CLASSIFIER, PRISTINE
 from orchestrator.graph import Plan, Variant
 from orchestrator.spec import Spec
 from tasks.params import (
@@ -52,7 +52,7 @@ class Evaluation:
 
     def predict(self) -> None:
         """Every expert on every kind and level."""
-        for expert in self.spec.kinds.experts:
+        for expert in self.experts:
             for (kind, level), shards in self._features(self.backbones[expert]).items():
                 params = Predict(expert, kind, level)
                 label = f"{expert} expert on {kind} {level}"
@@ -128,7 +128,7 @@ class Evaluation:
                 f"{expert} expert on {kind} {level}",
                 self.predicted[expert, kind, level],
             )
-            for expert in self.spec.kinds.experts
+            for expert in self.experts
             for kind, level in self.spec.kinds.conditions
         ]
 
@@ -182,7 +182,7 @@ class Evaluation:
 
     def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
         """The jobs that say what ``policy`` answers at one condition."""
-        if policy != "classifier":
+        if policy not in ASKING_CLASSIFIER:
             return self.predicted[expert_for(policy, kind, None), kind, level]
         experts = [job for expert in self.spec.kinds.experts for job in self.predicted[expert, kind, level]]
         return [*experts, *self.classified[kind, level]]

@@ -47,8 +47,8 @@ class Manifest:
 
     @property
     def kinds(self) -> Kinds:
-        """What its pictures were distorted by."""
-        return Kinds(self.spec["levels"])
+        """What its pictures were distorted by, and what it is compared with: nothing in runs of before."""
+        return Kinds(self.spec["levels"], self.spec.get("baselines", ()))
 
     @property
     def fidelities(self) -> tuple[str, ...]:

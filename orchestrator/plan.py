@@ -35,7 +35,7 @@ TARGETS = {
     "distorted-dataset": ("distort",),
     "spectra": ("spectra",),
     "distortion-classifier": ("train-classifier", "classify"),
-    "experts": ("train-expert",),
+    "experts": ("train-expert", "adapt-expert"),
     "accuracy": ("sweep", "reliability", "outage"),
     "offloading": ("sweep",),
     "latency": ("payload-accuracy", "latency", "deadlines"),
@@ -87,13 +87,7 @@ class _Walk:
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
         classified = self._classify(classifier, distorted)
-        if self._fidelity.adapt_batchnorm:
-            experts = self._adapt_experts(prepared, backbone)
-            backbones = experts | {PRISTINE: backbone}
-        else:
-            every = self._kinds.experts
-            experts = self._train_experts(self._training_features(prepared, backbone, every), every)
-            backbones = dict.fromkeys(every, backbone)
+        experts, adapted = self._train_every_expert(prepared, backbone)
         evaluation = Evaluation(
             spec=self.spec,
             plan=self.plan,
@@ -102,7 +96,7 @@ class _Walk:
             pictures=distorted,
             classifier=classifier,
             classified=classified,
-            backbones=backbones,
+            backbones=dict.fromkeys(experts, backbone) | adapted,
             experts=experts,
         )
         evaluation.predict()
@@ -263,49 +257,75 @@ class _Walk:
             for shard in prepared[split]
         ]
 
+    def _train_every_expert(
+        self, prepared: dict[str, list[int]], backbone: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """All experts, and those of them that have a backbone of their own: pictures pass it in every epoch."""
+        learned = self._kinds.learned
+        cached = {PRISTINE: learned[PRISTINE]} if self._fidelity.adapt_batchnorm else learned
+        kinds = (PRISTINE, *(kind for of_expert in cached.values() for kind in of_expert))
+        features = self._training_features(prepared, backbone, tuple(dict.fromkeys(kinds)))
+        experts = self._train_experts(features, cached)
+        start = [backbone, experts[PRISTINE], *prepared[TRAIN], *prepared[VALIDATION]]
+        rate = self.spec.total_learning_rate
+        adapted = {
+            expert: self._adapt_expert(expert, kinds, 0.0, start)
+            for expert, kinds in learned.items()
+            if expert not in cached
+        } | {
+            total: self._adapt_expert(total, (kind,), rate, start)
+            for total, kind in self._kinds.totals.items()
+        }
+        return experts | adapted, adapted
+
     def _train_experts(
-        self, features: dict[tuple[str, str], list[list[int]]], experts: tuple[str, ...]
+        self, features: dict[tuple[str, str], list[list[int]]], learned: Mapping[str, tuple[str, ...]]
     ) -> dict[str, int]:
-        """Pristine first: the other experts start from its heads."""
+        """On cached vectors, pristine first: the other experts start from its heads."""
         jobs: dict[str, int] = {}
-        for kind in experts:
-            undistorted = self.spec.views if kind == PRISTINE else self.spec.views // 2
+        for expert, kinds in learned.items():
+            undistorted = self.spec.views // 2 if kinds else self.spec.views
             repeats = 1 if self._augmented else undistorted
             params = TrainExpert(
-                expert=kind,
-                kinds=() if kind == PRISTINE else (kind,),
+                expert=expert,
+                kinds=kinds,
                 classes=self.dataset.classes,
                 repeats=repeats,
                 training=self.spec.expert,
                 fixed_order=self._fidelity.fixed_order,
                 seed=self.variant.seed,
             )
-            views = [*features[TRAIN, kind], *features[VALIDATION, kind]]
-            start = [] if kind == PRISTINE else [jobs[PRISTINE]]
-            jobs[kind] = self._add(params, kind, [*(job for view in views for job in view), *start])
+            views = [
+                view
+                for split in (TRAIN, VALIDATION)
+                for kind in kinds or (PRISTINE,)
+                for view in features[split, kind]
+            ]
+            start = [jobs[PRISTINE]] if kinds else []
+            reads = dict.fromkeys(
+                job for view in views for job in view
+            )  # kinds share their undistorted views
+            jobs[expert] = self._add(params, expert, [*reads, *start])
         return jobs
 
-    def _adapt_experts(self, prepared: dict[str, list[int]], backbone: int) -> dict[str, int]:
-        """Pristine on cached vectors; the others with a BatchNorm of their own, so that vectors cannot be cached."""
+    def _adapt_expert(
+        self, expert: str, kinds: tuple[str, ...], backbone_learning_rate: float, reads: list[int]
+    ) -> int:
         spec = self.spec
-        jobs = self._train_experts(self._training_features(prepared, backbone, (PRISTINE,)), (PRISTINE,))
-        for kind in self._kinds.experts[1:]:
-            params = AdaptExpert(
-                expert=kind,
-                kinds=(kind,),
-                kind_versions=(version_of(kind),),
-                levels=(self._kinds.of(kind),),
-                classes=self.dataset.classes,
-                architecture=spec.architecture,
-                drop_blocks=self._fidelity.drop_blocks,
-                augmented=self._augmented,
-                training=spec.expert,
-                backbone_learning_rate=0.0,
-                fixed_order=self._fidelity.fixed_order,
-                seed=self.variant.seed,
-                device=spec.device,
-                threads=spec.training.threads,
-            )
-            reads = [backbone, jobs[PRISTINE], *prepared[TRAIN], *prepared[VALIDATION]]
-            jobs[kind] = self._add(params, kind, reads)
-        return jobs
+        params = AdaptExpert(
+            expert=expert,
+            kinds=kinds,
+            kind_versions=tuple(version_of(kind) for kind in kinds),
+            levels=tuple(self._kinds.of(kind) for kind in kinds),
+            classes=self.dataset.classes,
+            architecture=spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
+            augmented=self._augmented,
+            training=spec.expert,
+            backbone_learning_rate=backbone_learning_rate,
+            fixed_order=self._fidelity.fixed_order,
+            seed=self.variant.seed,
+            device=spec.device,
+            threads=spec.training.threads,
+        )
+        return self._add(params, expert, reads)

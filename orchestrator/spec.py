@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,7 +22,7 @@ from pydantic import (
 from early_exit.distortion import distortion, known
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
-from early_exit.vocabulary import THRESHOLDS
+from early_exit.vocabulary import BASELINES, THRESHOLDS
 from orchestrator.errors import UsageError
 from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
 
@@ -56,6 +57,10 @@ class Spec(BaseModel):
     """Everything random is done once for each; a single number is a list of one."""
     fidelity: tuple[str, ...] = Field(min_length=1)
     """``FIDELITIES`` to compute side by side; a single name is a list of one."""
+    baselines: tuple[str, ...]
+    """``BASELINES`` to compare the system with, which may be none; a single name is a list of one."""
+    total_learning_rate: float = Field(gt=0, lt=1e7)
+    """Peak for the backbone of baseline total; its heads train as ``expert`` says."""
     split_seed: int = Field(ge=0, lt=2**32)
     """Of the 80/10/10 split; without effect where ``split_file`` is given."""
     split_file: str | None = None
@@ -84,24 +89,25 @@ class Spec(BaseModel):
     measurement: Measurement
     drawn: Drawing
 
-    @field_validator("seeds", "fidelity", mode="before")
+    @field_validator("seeds", "fidelity", "baselines", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return [value] if isinstance(value, int | str) else value
 
-    @field_validator("seeds", "fidelity")
+    @field_validator("seeds", "fidelity", "baselines")
     @classmethod
     def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
             raise ValueError("names one of them twice")
         return value
 
-    @field_validator("fidelity")
+    @field_validator("fidelity", "baselines")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known(cls, value: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
+        names = BASELINES if field.field_name == "baselines" else FIDELITIES
         for name in value:
-            if name not in FIDELITIES:
-                raise ValueError(f"unknown '{name}'.{nearest(name, FIDELITIES)}")
+            if name not in names:
+                raise ValueError(f"unknown '{name}'.{nearest(name, names)}")
         return value
 
     @model_validator(mode="after")
@@ -127,8 +133,8 @@ class Spec(BaseModel):
 
     @property
     def kinds(self) -> Kinds:
-        """What follows from ``levels``."""
-        return Kinds(self.levels)
+        """What follows from ``levels`` and ``baselines``."""
+        return Kinds(self.levels, self.baselines)
 
     @field_validator("p_tar")
     @classmethod

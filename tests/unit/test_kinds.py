@@ -35,6 +35,32 @@ def test_a_kind_that_another_expert_answers_for_has_conditions_but_no_expert_lab
     assert (kinds.experts, kinds.labels, kinds.policies) == (paper.experts, paper.labels, paper.policies)
 
 
+def test_baselines_come_after_the_papers_policies_whatever_their_order():
+    paper, every = Kinds(PAPER), Kinds(PAPER, ("cloud-only", "total", "edge-only", "generalist"))
+    totals = ("total_gaussian_blur", "total_gaussian_noise")
+    assert every.policies == (*paper.policies, "generalist", *totals, "edge-only", "cloud-only")
+    assert (every.experts, every.labels) == (paper.experts, paper.labels)
+
+
+def test_the_generalist_learns_every_kind_with_an_expert_and_the_others_their_own():
+    kinds = Kinds(PAPER | {"gaussian_noise_clipped": (5,)}, ("generalist",))
+    assert kinds.learned == {
+        "pristine": (),
+        "gaussian_blur": ("gaussian_blur",),
+        "gaussian_noise": ("gaussian_noise",),
+        "generalist": ("gaussian_blur", "gaussian_noise"),
+    }
+    assert "generalist" not in Kinds(PAPER).learned
+
+
+def test_all_layers_are_trained_for_one_kind_each():
+    assert Kinds(PAPER, ("total",)).totals == {
+        "total_gaussian_blur": "gaussian_blur",
+        "total_gaussian_noise": "gaussian_noise",
+    }
+    assert Kinds(PAPER).totals == {}
+
+
 @pytest.mark.parametrize(
     ("levels", "reason"),
     [

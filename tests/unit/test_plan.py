@@ -19,7 +19,13 @@ EXPERTS = ("pristine", "gaussian_blur", "gaussian_noise")
 POLICIES = (*EXPERTS, "oracle", "classifier")
 JUDGED = {"sweep", "outage", "reliability", "payload-accuracy"}
 TIMED = {"latency", "deadlines"}
-SMALL = ["levels.gaussian_blur=[1, 3]", "levels.gaussian_noise=[20]", "hardware=chip", "augmentation=paper"]
+SMALL = [
+    "baselines=[]",
+    "levels.gaussian_blur=[1, 3]",
+    "levels.gaussian_noise=[20]",
+    "hardware=chip",
+    "augmentation=paper",
+]
 
 
 def planned(*settings, profile="demo", dataset=DATASET, releases=RELEASES, name="full-paper"):
@@ -399,6 +405,119 @@ def test_the_version_of_a_distortion_changes_the_keys_of_what_it_distorts(monkey
     assert {stage for stage, of_kind in changed if of_kind == kind} == stages
     # test pictures reach spectra and features distorted: as pristine ones
     assert {of_kind for _, of_kind in changed} <= {kind, "pristine"}
+
+
+# ---- baselines ----------------------------------------------------------------------------------------
+
+ALL_BASELINES = 'baselines=["generalist", "total", "edge-only", "cloud-only"]'
+
+
+@pytest.fixture(scope="module")
+def compared():
+    """The small plan with all baselines."""
+    return planned(ALL_BASELINES)
+
+
+def test_baselines_change_no_other_job(small, compared):
+    timed = {"measure", *TIMED}  # what is measured comes after all results
+    assert {job.key for job in small.jobs if job.params.stage not in timed} <= set(keys(compared))
+
+
+def test_edge_only_and_cloud_only_train_and_predict_nothing(small):
+    cut = planned('baselines=["edge-only", "cloud-only"]')
+    counts, once = (stages_of(p, range(len(p.jobs))) for p in (cut, small))
+    more = {stage: counts[stage] - once[stage] for stage in counts if counts[stage] != once[stage]}
+    assert more == {"sweep": 2 * 4, "outage": 2 * 4, "latency": 2 * 3 * 4, "deadlines": 2 * 4}
+
+
+def test_a_generalist_runs_the_backbone_on_no_more_pictures(small):
+    mixed = planned("baselines=generalist")
+    counts, once = (stages_of(p, range(len(p.jobs))) for p in (mixed, small))
+    assert counts["features"] == once["features"]
+    assert (counts["train-expert"], counts["predict"]) == (4, 4 * 4 * 2)
+
+
+def test_the_generalist_learns_from_the_views_of_all_kinds_and_starts_from_the_pristine_heads(compared):
+    (generalist,) = of(compared, "train-expert", expert="generalist")
+    own, pristine = (
+        set(compared.jobs[position].reads)
+        for position in (generalist, *of(compared, "train-expert", expert="pristine"))
+    )
+    blur, noise = (
+        set(compared.jobs[position].reads)
+        for kind in ("gaussian_blur", "gaussian_noise")
+        for position in of(compared, "train-expert", expert=kind)
+    )
+    assert compared.jobs[generalist].params.kinds == ("gaussian_blur", "gaussian_noise")
+    assert own == blur | noise
+    assert {compared.jobs[position].params.view for position in own & pristine} == {0, 1}
+
+
+def test_all_layers_are_trained_from_the_pristine_network_on_pictures(compared):
+    totals = [compared.jobs[position] for position in of(compared, "adapt-expert")]
+    assert [(job.params.expert, job.params.kinds, job.params.levels) for job in totals] == [
+        ("total_gaussian_blur", ("gaussian_blur",), ((1, 3),)),
+        ("total_gaussian_noise", ("gaussian_noise",), ((20,),)),
+    ]
+    for job in totals:
+        assert job.params.backbone_learning_rate == 1.5e-4
+        assert stages_of(compared, job.reads) == {"train-backbone": 1, "train-expert": 1, "prepare": 3 + 1}
+        assert splits_of(compared, job.reads) == {"train", "validation"}
+
+
+def test_every_baseline_is_evaluated_on_every_kind_and_level(compared):
+    conditions = resolve("demo", SMALL).kinds.conditions
+    for expert in ("generalist", "total_gaussian_blur", "total_gaussian_noise"):
+        for stage in ("predict", "reliability"):
+            found = [compared.jobs[p].params for p in of(compared, stage, expert=expert)]
+            assert {(params.kind, params.level) for params in found} == set(conditions)
+    for policy in ("generalist", "total_gaussian_blur", "total_gaussian_noise", "edge-only", "cloud-only"):
+        for stage in ("sweep", "outage", "latency", "deadlines"):
+            found = [compared.jobs[p].params for p in of(compared, stage, policy=policy)]
+            assert {(params.kind, params.level) for params in found} == set(conditions)
+
+
+def test_test_pictures_pass_the_backbone_that_was_trained_with_the_heads(compared):
+    for position in of(compared, "predict", expert="total_gaussian_blur"):
+        features, expert = compared.jobs[position].reads
+        assert compared.jobs[expert].params.expert == "total_gaussian_blur"
+        assert expert in compared.jobs[features].reads
+    for position in of(compared, "predict", expert="generalist"):
+        features, _ = compared.jobs[position].reads
+        assert "train-backbone" in stages_of(compared, compared.jobs[features].reads)
+
+
+@pytest.mark.parametrize("stage", ["sweep", "outage", "latency", "deadlines"])
+def test_edge_only_asks_whom_the_classifier_names_and_cloud_only_the_pristine_expert(compared, stage):
+    of_policy = {
+        policy: of(compared, stage, policy=policy, kind="gaussian_noise", level=20)
+        for policy in ("classifier", "edge-only", "pristine", "cloud-only")
+    }
+    reads = {
+        policy: {read for position in positions for read in compared.jobs[position].reads}
+        for policy, positions in of_policy.items()
+    }
+    assert reads["edge-only"] == reads["classifier"]
+    assert reads["cloud-only"] == reads["pristine"]
+
+
+def test_where_batchnorm_adapts_the_generalist_has_one_of_its_own():
+    adapted = planned("fidelity=adapted-batchnorm", "baselines=generalist")
+    assert [adapted.jobs[p].params.expert for p in of(adapted, "train-expert")] == ["pristine"]
+    (position,) = of(adapted, "adapt-expert", expert="generalist")
+    params = adapted.jobs[position].params
+    assert (params.kinds, params.levels) == (("gaussian_blur", "gaussian_noise"), ((1, 3), (20,)))
+    assert params.backbone_learning_rate == 0.0
+
+
+def test_the_rate_of_all_layers_changes_total_and_nothing_but_what_reads_it(compared):
+    other = planned(ALL_BASELINES, "total_learning_rate=1e-3")
+    changed = {
+        getattr(a.params, "policy", getattr(a.params, "expert", None))
+        for a, b in zip(compared.jobs, other.jobs, strict=True)
+        if a.key != b.key
+    }
+    assert changed == {"total_gaussian_blur", "total_gaussian_noise", None}  # None: their features
 
 
 # ---- seeds --------------------------------------------------------------------------------------------

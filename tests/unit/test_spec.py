@@ -117,14 +117,27 @@ def test_a_setting_leaves_its_neighbours_alone():
 def test_a_level_of_another_kind_adds_the_kind():
     spec, plain = resolve("demo", ["levels.motion_blur=[5, 9]"]), resolve("demo", [])
     assert spec.levels == plain.levels | {"motion_blur": (5, 9)}
-    assert spec.kinds.policies == (
-        *("pristine", "gaussian_blur", "gaussian_noise", "motion_blur"),
-        *("oracle", "classifier"),
-    )
+    assert spec.kinds.experts == ("pristine", "gaussian_blur", "gaussian_noise", "motion_blur")
 
 
 def test_a_level_that_a_kind_does_not_have_is_refused_with_those_it_has():
     assert refusal("demo", "levels.jpeg=[100]") == "field 'levels': jpeg: its levels are 1 to 99."
+
+
+def test_every_profile_has_the_baselines_that_cost_next_to_nothing():
+    for profile in ("demo", "photos", "paper"):
+        assert {"generalist", "edge-only", "cloud-only"} <= set(resolve(profile, []).baselines)
+    assert "total" not in resolve("demo", []).baselines
+
+
+def test_baselines_are_a_name_a_list_or_none():
+    assert resolve("demo", ["baselines=total"]).baselines == ("total",)
+    assert resolve("demo", ["baselines=[]"]).kinds.policies[-1] == "classifier"
+
+
+def test_an_unknown_baseline_is_refused_with_the_nearest():
+    said = refusal("demo", 'baselines=["edge_only"]')
+    assert said.startswith("field 'baselines': unknown 'edge_only'. Did you mean 'edge-only'?")
 
 
 def test_settings_lie_over_the_file_and_the_file_over_the_profile(toml):
@@ -190,6 +203,9 @@ def test_an_unknown_profile_proposes_the_nearest():
         ("seeds=[]", "seeds"),
         ("seeds=[1, 1]", "seeds"),
         ("fidelity=relased", "fidelity"),
+        ("baselines=generalists", "baselines"),
+        ('baselines=["total", "total"]', "baselines"),
+        ("total_learning_rate=0", "total_learning_rate"),
         ("fidelity=[]", "fidelity"),
         ("split_seed=-1", "split_seed"),
         ("p_tar=0.805", "p_tar"),
