@@ -21,7 +21,7 @@ from orchestrator.embedded import (
 )
 from orchestrator.errors import InfrastructureError
 from orchestrator.layouts import HEADLINE
-from orchestrator.output import as_rich
+from orchestrator.output import print_table
 from orchestrator.place import Place
 from orchestrator.progress import Standing, failures, standing, watch
 from orchestrator.results import tables
@@ -99,7 +99,7 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     with reading(engine) as session:
         found = tables(session, run_id, HEADLINE)
     for result in found:
-        console.print(as_rich(result.grid()))
+        print_table(result.grid(), console)
     for line in failures(engine, run_id, SHOWN_FAILURES):
         console.print(line, style="red", markup=False, soft_wrap=True)
     counts = {state: ended.count(state) for state in JobState if ended.count(state)}

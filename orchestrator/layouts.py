@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, OUTAGE_THRESHOLDS, THRESHOLDS, TOTAL
+from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, OUTAGE_THRESHOLDS, THRESHOLDS
 
 Row = dict[str, Any]
 
 PUBLISHED_AT = (0.7, 0.8, 0.9)
 """Thresholds that there are published figures at."""
 
-CHOOSING = ("oracle", "classifier", TOTAL, EDGE_ONLY, CLOUD_ONLY)
+CHOOSING = ("oracle", "classifier", EDGE_ONLY, CLOUD_ONLY)
 """Policies that ask one expert or another, or none; every other one always asks that by whose name it goes."""
 
 DEPLOYED = "classifier"

@@ -1,5 +1,6 @@
 """Rows on a terminal, as Markdown, LaTeX, CSV or JSON."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from orchestrator.sql import Answer
 
 TEXTS = ("kind", "network", "expert", "policy", "fidelity")
 """Columns of result tables that hold words; numbers are aligned to the right."""
+
+KEYS = (*TEXTS, "level")
+"""Those that say what a line is about."""
 
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -40,18 +44,52 @@ def print_tables(found: Sequence[ResultTable], form: str, console: Console) -> N
     if form == "tex":
         print("% \\usepackage{booktabs}")
     for table in found:
-        _print_grid(table.grid(), form, console)
+        if form == "table":
+            print_table(table.grid(), console)
+        else:
+            _print_grid(table.grid(), form, console)
 
 
 def _print_grid(grid: Grid, form: str, console: Console) -> None:
     if form == "table":
-        console.print(as_rich(grid))
+        console.print(_as_rich(grid))
     else:
         print(as_markdown(grid) if form == "md" else as_latex(grid))
 
 
-def as_rich(grid: Grid) -> Table:
-    """A table for the terminal."""
+def print_table(grid: Grid, console: Console) -> None:
+    """Print a table on the terminal, in several parts below each other where it is wider than that."""
+    for part in fitting(grid, console.width):
+        console.print(_as_rich(part))
+
+
+def fitting(grid: Grid, width: int) -> list[Grid]:
+    """Parts of a result table, of ``width`` characters at most where no column is wider by itself.
+
+    Each has the columns that say what a line is about; cells may be broken between words. A table without
+    such columns stays as it is.
+    """
+    words = [[column, *(row[place] for row in grid.rows)] for place, column in enumerate(grid.columns)]
+    widths = [max(len(word) for cell in of for word in cell.split() or [""]) + 3 for of in words]
+    keys = list(itertools.takewhile(lambda place: grid.columns[place] in KEYS, range(len(grid.columns))))
+    parts = [list(keys)]
+    for place in range(len(keys), len(grid.columns)):
+        if keys and parts[-1] != keys and sum(widths[p] for p in (*parts[-1], place)) + 1 > width:
+            parts.append(list(keys))
+        parts[-1].append(place)
+    last = len(parts) - 1
+    return [
+        Grid(
+            grid.title if number == 0 else "",
+            [grid.columns[place] for place in part],
+            [[row[place] for place in part] for row in grid.rows],
+            grid.caption if number == last else "",
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _as_rich(grid: Grid) -> Table:
     shown = Table(title=grid.title, caption=grid.caption, title_justify="left", caption_justify="left")
     for column in grid.columns:
         shown.add_column(column, justify="left" if column in TEXTS else "right")

@@ -5,9 +5,10 @@ single seed) beside what it is of, in the views' units. Colours are Okabe and It
 colour-blind readers tell apart. Nothing here touches pyplot, so that nothing stays behind.
 """
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -82,7 +83,6 @@ POLICY_LINES = {
     "oracle": Line("oracle: the true kind's expert", INK, "--", 1.0, ".", band=False),
     "classifier": Line("classifier: the seen kind's expert", VERMILION, ":", 1.2, "x"),
     GENERALIST: Line("generalist: all distortions at once", PURPLE, "-.", 1.4, "s"),
-    TOTAL: Line("total: experts with all layers trained", SKY, "-.", 1.4, "^"),
     EDGE_ONLY: Line("edge only", VERMILION, "-.", 1.4, "v"),
     CLOUD_ONLY: Line("cloud only", GREY, "-.", 1.4, "D"),
 }
@@ -95,12 +95,20 @@ MARKERS = "osv^D*PX"
 
 def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
     """Of each policy, in order; the same for the same policy in every figure."""
-    spare = iter((PURPLE, SKY, GREY, INK))
-    names = [str(name) for name in in_order(map(str, policies))]
-    return {
-        name: POLICY_LINES.get(name) or Line(f"{kind_name(name)} expert", next(spare), width=2.6)
-        for name in names
-    }
+    spare = itertools.cycle((PURPLE, SKY, GREY, INK))
+    lines: dict[str, Line] = {}
+    for name in map(str, in_order(map(str, policies))):
+        kind = name.removeprefix(f"{TOTAL}_")
+        line = (
+            lines.get(kind)
+            or POLICY_LINES.get(kind)
+            or Line(f"{kind_name(kind)} expert", next(spare), width=2.6)
+        )
+        all_layers = replace(
+            line, label=f"{line.label}, all layers trained", dashes="-.", width=1.2, marker="^"
+        )
+        lines[name] = line if kind == name else all_layers
+    return lines
 
 
 def other_lines(names: Iterable[object]) -> dict[str, Line]:

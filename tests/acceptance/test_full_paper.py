@@ -76,7 +76,7 @@ def test_measured_are_the_same_parts_and_offloaded_the_same_images(finished, in_
         "SELECT policy, profile, kind, level, p_tar, payload, n, offloaded FROM latencies"
         " WHERE artifact_id IN (SELECT artifact_id FROM jobs WHERE run_id = 1) ORDER BY 1, 2, 3, 4, 6"
     )
-    assert len(finished.home.rows(offloaded)) == 5 * 3 * 5 * 4  # policies, networks, conditions, payloads
+    assert len(finished.home.rows(offloaded)) == 8 * 3 * 5 * 4  # policies, networks, conditions, payloads
     assert finished.home.rows(offloaded) == in_process.home.rows(offloaded)
 
 

@@ -57,7 +57,7 @@ STATEMENT = "select policy, level, overall_accuracy from accuracy where run = 1 
 
 def test_csv_and_json_parse_to_the_rows_of_the_database(finished):
     expected = finished.home.rows(STATEMENT)
-    assert len(expected) == 25
+    assert len(expected) == 8 * 5
     read = list(csv.reader(io.StringIO(answer(finished.home, STATEMENT, "csv"))))
     assert read[0] == ["policy", "level", "overall_accuracy"]
     assert [(policy, int(level), float(share)) for policy, level, share in read[1:]] == expected

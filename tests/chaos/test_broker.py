@@ -44,6 +44,7 @@ SMALL = {
     "views": 2,
     "levels.gaussian_blur": [3],
     "levels.gaussian_noise": [40],
+    "baselines": [],
     "architecture.width": 0.25,
     "backbone.epochs": 1,
     "classifier.epochs": 1,

@@ -25,6 +25,7 @@ SMALL = {
     "spectrum_size": 32,
     "shard_size": 8,
     "views": 2,
+    "baselines": [],
     "architecture.width": 0.25,
     "backbone.epochs": 2,
     "backbone.batch_size": 8,

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.layouts import LAYOUTS
-from orchestrator.output import as_latex, as_markdown, latex_text, print_tables
+from orchestrator.output import as_latex, as_markdown, fitting, latex_text, print_tables
 from orchestrator.results import Estimate, Grid, ResultTable, estimate, in_order
 
 LAYOUT = {layout.table: layout for layout in LAYOUTS}
@@ -81,6 +81,28 @@ def test_markdown_is_a_table_of_github():
 def test_markdown_keeps_a_cell_in_its_cell():
     grid = Grid("", ["a|b"], [["x | y\nz <i>"]], "")
     assert as_markdown(grid).splitlines()[:3] == ["| a\\|b |", "| ---: |", "| x \\| y z &lt;i> |"]
+
+
+WIDE = Grid(
+    "title", ["kind", "level", "one", "two", "three"], [["blur", "1", "1.0 / 2.0", "3.0", "4"]], "end"
+)
+
+
+def test_a_table_wider_than_the_terminal_comes_in_parts_that_all_say_what_a_line_is_about():
+    # Longest words and three characters beside each, one more at the end: 7 + 8 + 6 + 6 + 8 + 1 are 36.
+    assert fitting(WIDE, 36) == [WIDE]
+    two = [
+        Grid("title", ["kind", "level", "one", "two"], [["blur", "1", "1.0 / 2.0", "3.0"]], ""),
+        Grid("", ["kind", "level", "three"], [["blur", "1", "4"]], "end"),
+    ]
+    assert fitting(WIDE, 35) == fitting(WIDE, 28) == two
+    assert [part.columns[2:] for part in fitting(WIDE, 27)] == [["one"], ["two"], ["three"]]
+    assert [part.columns[2:] for part in fitting(WIDE, 5)] == [["one"], ["two"], ["three"]]
+
+
+def test_a_table_without_columns_that_say_what_a_line_is_about_is_not_taken_apart():
+    plain = Grid("", ["one", "two"], [["1", "2"]], "")
+    assert fitting(plain, 3) == [plain]
 
 
 def test_latex_uses_booktabs_and_every_line_has_its_columns():

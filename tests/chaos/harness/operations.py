@@ -48,6 +48,7 @@ SETTINGS = {
     "shard_size": 80,
     "levels.gaussian_blur": [3],
     "levels.gaussian_noise": [40],
+    "baselines": [],
 }
 RUN, JOB = 1, 2
 """The run of a template, and the middle one of its three links."""
