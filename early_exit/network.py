@@ -1,64 +1,110 @@
-"""MobileNetV2 cut into four stages, and the four heads that answer after them (spec §5)."""
+"""A backbone cut into four stages, and the four heads that answer after them (spec §5)."""
 
 from __future__ import annotations
 
 import copy
+import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import MobileNetV2
 
+from early_exit.backbones import MOBILENET_V2, BackboneError, parameters
+from early_exit.cost import Block, branch_blocks, cost_of
 from early_exit.determinism import set_deterministic
 from early_exit.weights import WeightsError, check_weights
-
-STAGE_BLOCKS = ((0, 4), (4, 11), (11, 16), (16, 19))
-"""Blocks of each stage, half open: branches stand after blocks 3, 10 and 15, at a quarter, a half and
-three quarters of the cost at 300×300. Fixed, because other input sizes would move them (spec §5)."""
-
-BRANCH_BLOCKS = tuple(end - 1 for _, end in STAGE_BLOCKS[:3])
 
 DROPOUT = 0.2
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """MobileNetV2 with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px.
+    """A backbone with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px.
 
     ``drop_blocks``: the blocks that branches stand after are missing, as in the released code (spec §5).
+    ``backbone``: one of ``early_exit.backbones``.
     """
 
     width: float
     stem_stride: int
     drop_blocks: bool = False
+    backbone: str = MOBILENET_V2
+
+    def __str__(self) -> str:
+        return f"{self.backbone} of width {self.width:g}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The blocks of a backbone at 300×300, and after which of them its branches stand."""
+
+    blocks: tuple[Block, ...]
+    branches: tuple[int, int, int]
+    fixed: bool
+    """Whether the backbone's file says where they stand."""
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """Blocks of the four stages, half open."""
+        return tuple(pairwise((0, *(branch + 1 for branch in self.branches), len(self.blocks))))
+
+
+@functools.cache
+def layout(architecture: Architecture) -> Layout:
+    """Where the branches stand: as the backbone's file fixes it, or where the cost puts them.
+
+    Raises ``BackboneError`` for a network that cannot be cut so.
+    """
+    name = architecture.backbone
+    fixed = getattr(_module(name), "BRANCH_BLOCKS", None)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            blocks = cost_of(_blocks(architecture))
+        branches = fixed or branch_blocks(blocks)
+    except BackboneError as error:
+        raise BackboneError(f"backbone '{name}': {error}") from None
+    if not -1 < branches[0] < branches[1] < branches[2] < len(blocks) - 1:
+        raise BackboneError(
+            f"backbone '{name}': BRANCH_BLOCKS is {branches}, not three of 0 to {len(blocks) - 2} in rising order"
+        )
+    return Layout(blocks, branches, fixed=fixed is not None)
+
+
+def _blocks(architecture: Architecture) -> list[nn.Module]:
+    """The modules that the backbone's file makes, with fresh weights."""
+    name = architecture.backbone
+    taken = {parameter: getattr(architecture, parameter) for parameter in parameters(name)}
+    return list(_module(name).blocks(**taken))
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"early_exit.backbones.{name}")
 
 
 class Backbone(nn.Module):
-    """The shared feature extractor: 19 blocks in four stages, each ending in one pooled vector.
+    """The shared feature extractor: blocks in four stages, each ending in one pooled vector.
 
-    The state dict has torchvision's names, ``features.*``.
+    The state dict's names are ``features.BLOCK.*``; for a MobileNetV2 they are torchvision's.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.features = MobileNetV2(width_mult=architecture.width).features
-        stride = architecture.stem_stride
-        self.features[0][0].stride = (stride, stride)
-        last = (self.features[end - 1] for _, end in STAGE_BLOCKS)
-        channels = [block.out_channels for block in last]
-        if architecture.drop_blocks:  # they are residual: what comes before them has the same shape
-            for block in BRANCH_BLOCKS:
-                self.features[block] = nn.Identity()
+        self.features = nn.Sequential(*_blocks(architecture))
+        found = layout(architecture)
+        self.stages = found.stages
+        channels = [found.blocks[end - 1].channels for _, end in self.stages]
         self.pooled_sizes = (4 * channels[0], 4 * channels[1], 4 * channels[2], channels[3])
-        """Length of each exit's vector: 96, 256, 640 and 1,280 at width 1."""
+        """Length of each exit's vector: 96, 256, 640 and 1,280 of a MobileNetV2 of width 1."""
 
     def stage(self, number: int, x: Tensor) -> Tensor:
         """Feature map (N, C, h, w) after stage 1…4 of the map after the stage before it."""
-        first, end = STAGE_BLOCKS[number - 1]
+        first, end = self.stages[number - 1]
         for block in range(first, end):
             x = self.features[block](x)
         return x
@@ -109,18 +155,13 @@ def load_weights(tensors: Mapping[str, np.ndarray], architecture: Architecture) 
 
     Weights of dropped blocks may be there and are left out.
     """
-    dropped = BRANCH_BLOCKS if architecture.drop_blocks else ()
-    kept = {name: tensor for name, tensor in tensors.items() if _block_of(name) not in dropped}
-    check_weights(kept, architecture.width, dropped)
     backbone = Backbone(architecture)
+    shapes = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    dropped = tuple(f"features.{i}." for i, x in enumerate(backbone.features) if isinstance(x, nn.Identity))
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
+    check_weights(kept, shapes, str(architecture))
     backbone.load_state_dict(to_tensors(kept))
     return backbone.eval()
-
-
-def _block_of(name: str) -> int:
-    """Which block a tensor of ``features.N.*`` belongs to; −1 for one of another name."""
-    number = name.removeprefix("features.").partition(".")[0]
-    return int(number) if number.isdigit() else -1
 
 
 def load_heads(tensors: Mapping[str, np.ndarray]) -> Heads:
@@ -157,13 +198,15 @@ def predict_logits(heads: Heads, vectors: Sequence[np.ndarray], threads: int = 1
 
 
 def fold_batchnorm(backbone: Backbone) -> Backbone:
-    """A copy for inference, about twice as fast: BatchNorm folded into the convolutions, channels last.
+    """A copy for inference: BatchNorm folded into the convolutions, channels last; MobileNetV2 twice as fast.
 
-    Same vectors up to float32 rounding. Its state dict has other names: save the original.
+    Folded where an ``nn.Sequential`` has one right after the other. Elsewhere, as inside the residual blocks of a
+    ResNet, nothing says which parts run in which order, and BatchNorm stays. Same vectors up to float32 rounding.
+    Its state dict has other names: save the original.
     """
     folded = copy.deepcopy(backbone).eval()
     for module in folded.modules():
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             _fold_pairs(module)
     return folded.to(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Backbone weights as plain arrays: what MobileNetV2 needs, reading, checking, torchvision's download.
+"""Backbone weights as plain arrays: reading, checking, what a MobileNetV2 needs, torchvision's download.
 
 No torch here, so that a submit can refuse a bad file in milliseconds. The one exception runs in a
 subprocess of its own: converting torchvision's pickled ImageNet download.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -85,31 +85,29 @@ def _channels(channels: int, width: float) -> int:
 
 
 def check_weights(
-    tensors: Mapping[str, np.ndarray], width: float, dropped_blocks: Sequence[int] = ()
+    tensors: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], network: str
 ) -> None:
-    """Refuse tensors that are not exactly a MobileNetV2 ``features.*`` of this width.
+    """Refuse tensors that are not exactly those of ``expected`` names and shapes, a backbone's ``features.*``.
 
-    Raises ``WeightsError`` naming the first tensor that is missing, unexpected, of another shape or
-    dtype, or not finite (a running variance must not be negative either). ``dropped_blocks`` have none.
+    Raises ``WeightsError`` naming the first tensor that is missing, unexpected, of another shape or dtype, or
+    not finite (a running variance must not be negative either). ``network`` is for the message.
     """
-    missing = tuple(f"features.{block}." for block in dropped_blocks)
-    expected = {name: shape for name, shape in expected_shapes(width).items() if not name.startswith(missing)}
     for name in expected:
         if name not in tensors:
             raise WeightsError(
-                f"weights: tensor {name!r} is missing; MobileNetV2's features.* has {len(expected)} tensors"
+                f"weights: tensor {name!r} is missing; {network} has {len(expected)} tensors, features.*"
             )
     for name in tensors:
         if name not in expected:
-            raise WeightsError(f"weights: unexpected tensor {name!r}; give MobileNetV2's features.* only")
+            raise WeightsError(f"weights: unexpected tensor {name!r}; give the features.* of {network} only")
     for name, shape in expected.items():
-        _check_tensor(name, tensors[name], shape, width)
+        _check_tensor(name, tensors[name], shape, network)
 
 
-def _check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], width: float) -> None:
+def _check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], network: str) -> None:
     dtype = "int64" if name.endswith("num_batches_tracked") else "float32"
     if tensor.shape != shape:
-        raise WeightsError(f"weights: {name!r} is {tensor.shape}, but width {width:g} has {shape}")
+        raise WeightsError(f"weights: {name!r} is {tensor.shape}, but {network} has {shape}")
     if tensor.dtype != dtype:
         raise WeightsError(f"weights: {name!r} is {tensor.dtype}, not {dtype}")
     if not np.isfinite(tensor).all():
@@ -119,7 +117,7 @@ def _check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], width: 
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file, by name; ``check_weights`` says whether they fit a width.
+    """Tensors of a safetensors file, by name; ``check_weights`` says whether they fit a backbone.
 
     Raises ``WeightsError`` for a file that is missing, not regular, empty, too large, not safetensors
     (a pickled ``.pt`` and an HTML page are named as such), or without ``features.*`` tensors.
@@ -135,9 +133,7 @@ def parse_weights(data: bytes, name: str) -> dict[str, np.ndarray]:
     except (SafetensorError, KeyError, ValueError) as error:
         raise WeightsError(f"weights {name!r}: not a readable safetensors file: {error}") from None
     if not any(key.startswith("features.") for key in tensors):
-        raise WeightsError(
-            f"weights {name!r}: no tensor is named features.*; give a torchvision MobileNetV2's features.*"
-        )
+        raise WeightsError(f"weights {name!r}: no tensor is named features.*; give a backbone's features.*")
     return tensors
 
 
@@ -200,7 +196,7 @@ def imagenet_weights(url: str = IMAGENET_URL, sha256: str = IMAGENET_SHA256) -> 
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise WeightsError(f"weights {url!r}: cannot be converted: {reason}")
         tensors = read_weights(converted)
-    check_weights(tensors, width=1.0)
+    check_weights(tensors, expected_shapes(1.0), "a MobileNetV2")
     return tensors
 
 

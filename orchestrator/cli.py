@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from db.engine import DatabaseError, Unreachable, open_engine, reading
 from db.models import RunState
 from db.schema import upgrade
+from early_exit.backbones import MOBILENET_V2, BackboneError
 from early_exit.dataset import DatasetError
 from early_exit.distortion import UnknownDistortion
 from early_exit.weights import WeightsError
@@ -60,7 +61,7 @@ def submit(
         Path | None, typer.Option(help="A folder of photographs in ImageFolder layout.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A MobileNetV2's features.* in safetensors, or 'imagenet'.")
+        str | None, typer.Option(help="The backbone's features.* in safetensors, or 'imagenet'.")
     ] = None,
     split: Annotated[Path | None, typer.Option(help="A CSV file of path,split; 80/10/10 without.")] = None,
     profile: Annotated[str | None, typer.Option(help="demo, photos or paper.")] = None,
@@ -89,6 +90,18 @@ def submit(
     check(request)
     place, engine = _open(create=True)
     raise typer.Exit(launch(request, place, engine, _console()))
+
+
+@cli.command()
+def backbone(
+    name: Annotated[str, typer.Argument(help="One file of early_exit/backbones.")] = MOBILENET_V2,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As in architecture.width=0.5.")] = None,
+) -> None:
+    """Show a backbone's blocks, their cost, and the blocks that its branches stand after."""
+    from orchestrator.backbone import show
+    from orchestrator.spec import resolve
+
+    show(resolve("paper", [*(settings or []), f"architecture.backbone={name}"]).architecture, _console())
 
 
 @cli.command()
@@ -307,7 +320,7 @@ def main() -> None:
         cli()
     except OrchestratorError as error:
         _end(str(error), error.exit_code, debug)
-    except (DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
+    except (BackboneError, DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
         _end(str(error), UsageError.exit_code, debug)
     except Unreachable as error:
         _end(str(error), InfrastructureError.exit_code, debug)

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import Dataset, Image, Run, RunState
+from early_exit.backbones import MOBILENET_V2
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
 
@@ -82,12 +83,13 @@ class Manifest:
         source = "drawn pictures" if self.built_in else "photographs"
         size, split_seed = self.spec["image_size"], self.spec["split_seed"]
         frozen = self.spec["backbone"]["epochs"] == 0 or FIDELITIES[fidelity].freeze_backbone
-        backbone = "frozen" if frozen else "trained"
+        name = self.spec["architecture"].get("backbone", MOBILENET_V2)  # runs of before there were several
+        backbone = f"{'frozen' if frozen else 'trained'} {name}"
         return (
             "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
             "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "
             f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of a "
-            f"stratified split (seed {split_seed}), {size} × {size}, profile {self.profile} ({backbone} backbone), "
+            f"stratified split (seed {split_seed}), {size} × {size}, profile {self.profile} ({backbone}), "
             f"fidelity {fidelity}. These are not the same pictures: compare shapes, not digits."
         )
 

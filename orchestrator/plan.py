@@ -8,6 +8,7 @@ Jobs come in the order in which they should start: every parent before its child
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from early_exit import backbones
 from early_exit.distortion import distortion, version_of
 from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.kinds import Kinds
@@ -145,6 +146,7 @@ class _Walk:
             seed=None if frozen else self.variant.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,
+            backbone_version=backbones.version_of(spec.architecture.backbone),
         )
         reads = [] if frozen else [*prepared[TRAIN], *prepared[VALIDATION]]
         return self._add(params, "frozen weights" if frozen else "all layers", reads)

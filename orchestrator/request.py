@@ -10,9 +10,10 @@ from safetensors.numpy import save
 from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
+from early_exit.backbones import MOBILENET_V2
 from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
-from early_exit.weights import check_weights, imagenet_weights, parse_weights, read_file
+from early_exit.weights import check_weights, expected_shapes, imagenet_weights, parse_weights, read_file
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
 from orchestrator.errors import UsageError
 from orchestrator.graph import Plan
@@ -76,6 +77,11 @@ def check(request: Request) -> Spec:
             raise UsageError(
                 f"fidelity '{name}' needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet."
             )
+    if request.weights == "imagenet" and spec.architecture.backbone != MOBILENET_V2:
+        raise UsageError(
+            f"--weights imagenet: these are {MOBILENET_V2}'s. Save those of {spec.architecture.backbone} "
+            "as docs/extending.md shows, and give the file."
+        )
     return spec
 
 
@@ -98,9 +104,12 @@ def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, l
 
 
 def _read_weights(source: str, spec: Spec) -> bytes:
-    """The content of a safetensors file, checked whole."""
+    """The content of a safetensors file; names and shapes of other backbones are checked by their first job."""
     content = save(imagenet_weights()) if source == "imagenet" else read_file(Path(source))
-    check_weights(parse_weights(content, source), spec.architecture.width)
+    tensors, architecture = parse_weights(content, source), spec.architecture
+    if architecture.backbone == MOBILENET_V2:
+        named = f"{MOBILENET_V2} of width {architecture.width:g}"
+        check_weights(tensors, expected_shapes(architecture.width), named)
     return content
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from early_exit.backbones import parameters
 from early_exit.distortion import distortion, known
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
@@ -135,6 +136,14 @@ class Spec(BaseModel):
     def kinds(self) -> Kinds:
         """What follows from ``levels`` and ``baselines``."""
         return Kinds(self.levels, self.baselines)
+
+    @model_validator(mode="after")
+    def _backbone_suits_the_fidelity(self) -> "Spec":
+        name = self.architecture.backbone
+        for fidelity in self.fidelity if "drop_blocks" not in parameters(name) else ():
+            if FIDELITIES[fidelity].drop_blocks:
+                raise ValueError(f"fidelity {fidelity} drops blocks, which {name} cannot do without")
+        return self
 
     @field_validator("p_tar")
     @classmethod

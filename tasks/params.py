@@ -147,6 +147,8 @@ class TrainBackbone(StageParams):
     seed: int | None
     device: str
     threads: int
+    backbone_version: int = 1
+    """That of the backbone's file."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ nor cv2.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from early_exit.backbones import MOBILENET_V2, parameters
+
 FORBID_EXTRA = {"extra": "forbid"}
 """Read by pydantic: a field that a section does not have is an error."""
 
@@ -19,15 +21,20 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """MobileNetV2's width multiplier and the stride of its stem (1 for small drawn pictures)."""
+    """The backbone, its width multiplier and the stride of its stem (1 for small drawn pictures)."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
     width: float = 1.0
     stem_stride: int = 2
+    backbone: str = MOBILENET_V2
 
     def __post_init__(self) -> None:
+        followed = parameters(self.backbone)
         _require(0.1 <= self.width <= 2.0, "width must be between 0.1 and 2")
         _require(self.stem_stride in (1, 2), "stem_stride must be 1 or 2")
+        for name, only in (("width", 1.0), ("stem_stride", 2)):
+            known = name in followed or getattr(self, name) == only
+            _require(known, f"{self.backbone} has one {name}: set architecture.{name}={only:g}")
 
 
 @dataclass(frozen=True)

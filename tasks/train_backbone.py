@@ -1,9 +1,10 @@
 """train-backbone: the shared backbone, trained on pristine pictures or taken as given."""
 
 from db.artifacts import BadArtifact, Tensors, uri_of
-from early_exit.network import Architecture
+from early_exit.backbones import BackboneError
+from early_exit.network import Architecture, layout, load_weights
 from early_exit.training import Settings, train_backbone
-from early_exit.weights import parse_weights
+from early_exit.weights import WeightsError, parse_weights
 from tasks.epochs import epoch_rows
 from tasks.job_io import JobContext, Output, Refused
 from tasks.params import TrainBackbone
@@ -12,9 +13,12 @@ from tasks.pictures import examples
 
 def compute(params: TrainBackbone, context: JobContext) -> Output:
     """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
-    weights = None
-    if params.weights is not None:
-        weights = _given(context, params.weights)
+    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    try:
+        layout(architecture)
+    except BackboneError as error:
+        raise Refused(str(error)) from None
+    weights = _given(context, params.weights, architecture) if params.weights is not None else None
     if params.training.epochs == 0:
         return Output(weights)
     settings = dict(vars(params.training))
@@ -24,7 +28,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
         examples(context, "train"),
         examples(context, "validation"),
         classes=params.classes,
-        architecture=Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks),
+        architecture=architecture,
         weights=weights,
         settings=Settings(**settings),
         seed=params.seed or 0,
@@ -38,8 +42,13 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
 
 
-def _given(context: JobContext, sha256: str) -> Tensors:
+def _given(context: JobContext, sha256: str, architecture: Architecture) -> Tensors:
+    """Submitting knows the names and shapes of a MobileNetV2 only."""
     try:
-        return parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
+        weights = parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
+        load_weights(weights, architecture)
     except BadArtifact as error:
         raise Refused(f"the given weights: {error}. Submit them again.") from None
+    except WeightsError as error:
+        raise Refused(f"the given {error}") from None
+    return weights

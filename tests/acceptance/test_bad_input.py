@@ -174,7 +174,10 @@ def with_nan(path: Path):
         (no_file, "No such file or directory"),
         (pickled, "a pickled torch file, which could run code"),
         (of_another_architecture, "no tensor is named features.*"),
-        (of_another_shape, "'features.0.0.weight' is (32, 3, 5, 5), but width 1 has (32, 3, 3, 3)"),
+        (
+            of_another_shape,
+            "'features.0.0.weight' is (32, 3, 5, 5), but mobilenet_v2 of width 1 has (32, 3, 3, 3)",
+        ),
         (without_a_tensor, "tensor 'features.18.0.weight' is missing"),
         (with_nan, "'features.0.1.bias' holds a value that is not finite"),
     ],

@@ -53,6 +53,7 @@ CLASSES = 4
 KINDS = ("gaussian_blur", "gaussian_noise", "pristine")
 EXPERTS = ("pristine", "gaussian_blur", "gaussian_noise")
 NARROW = Architecture(width=0.1, stem_stride=1)
+OTHERS = (Architecture(backbone="resnet18"), Architecture(width=0.1, backbone="mobilenet_v3_large"))
 TRAINING = Training(epochs=2, batch_size=4, learning_rate=0.01, weight_decay=0.01, schedule="cosine")
 EXACT = ("prepare", "distort", "sweep")
 TOLERANCE, TRAINED_TOLERANCE = 1e-3, 2e-2
@@ -83,8 +84,8 @@ def like(module, number=1):
     }
 
 
-def backbone():
-    return like(Backbone(Shape(NARROW.width, NARROW.stem_stride)))
+def backbone(architecture=NARROW):
+    return like(Backbone(Shape(**vars(architecture))))
 
 
 def expert():
@@ -185,6 +186,13 @@ def cases():
                 Features("train", "gaussian_blur", 1, (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"),
                 [tested, trained],
             ),
+        ],
+        "features, other backbones": [
+            (
+                Features("test", "pristine", 0, (0,), 0.0, 0, False, other, False, None, "cpu"),
+                [tested, ("train-backbone", {}, backbone(other))],
+            )
+            for other in OTHERS
         ],
         "train-expert": [
             (TrainExpert("pristine", (), CLASSES, 1, TRAINING, False, 5), [undistorted, held_out]),

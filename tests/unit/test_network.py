@@ -5,11 +5,11 @@ from torch.nn import functional as F
 from torchvision.models import MobileNetV2
 
 from early_exit.network import (
-    STAGE_BLOCKS,
     Architecture,
     Backbone,
     Heads,
     fold_batchnorm,
+    layout,
     load_heads,
     load_weights,
     pool_quarters,
@@ -19,6 +19,8 @@ from early_exit.network import (
 from early_exit.weights import WeightsError
 
 SMALL = Architecture(width=0.1, stem_stride=1)
+PAPERS = Architecture(width=1.0, stem_stride=2)
+PAPERS_DROPPED = Architecture(width=1.0, stem_stride=2, drop_blocks=True)
 
 
 def backbone(architecture=SMALL):
@@ -43,20 +45,19 @@ def test_backbone_has_torchvisions_names():
 
 
 def test_full_width_vectors_have_the_papers_lengths():
-    assert Backbone(Architecture(width=1.0, stem_stride=2)).pooled_sizes == (96, 256, 640, 1280)
+    assert Backbone(PAPERS).pooled_sizes == (96, 256, 640, 1280)
 
 
 def test_stages_have_the_papers_parameter_counts():
     """Spec §5, the network as intended: branches after blocks 3, 10 and 15, which stay in it."""
-    features = Backbone(Architecture(width=1.0, stem_stride=2)).features
-    counts = [
-        sum(p.numel() for p in features[a:b].parameters()) for a, b in ((0, 4), (4, 11), (11, 16), (16, 19))
-    ]
+    assert layout(PAPERS).stages == ((0, 4), (4, 11), (11, 16), (16, 19))
+    features = Backbone(PAPERS).features
+    counts = [sum(p.numel() for p in features[a:b].parameters()) for a, b in layout(PAPERS).stages]
     assert counts == [15_792, 223_568, 778_432, 1_206_080]
 
 
 def test_stage_maps_at_300_have_the_papers_shapes():
-    network = Backbone(Architecture(width=1.0, stem_stride=2)).eval()
+    network = Backbone(PAPERS).eval()
     x, shapes = torch.zeros(1, 3, 300, 300), []
     with torch.inference_mode():
         for number in (1, 2, 3):
@@ -108,9 +109,17 @@ def test_weights_survive_saving_and_loading():
 
 def test_weights_of_another_width_are_refused():
     with pytest.raises(
-        WeightsError, match=r"'features\.0\.0\.weight' is \(8, 3, 3, 3\), but width 1 has \(32"
+        WeightsError,
+        match=r"'features\.0\.0\.weight' is \(8, 3, 3, 3\), but mobilenet_v2 of width 1 has \(32",
     ):
-        load_weights(to_arrays(backbone()), Architecture(width=1.0, stem_stride=2))
+        load_weights(to_arrays(backbone()), PAPERS)
+
+
+def test_heads_for_257_classes_have_the_papers_parameter_counts():
+    """Spec §5: branches of 4·C inputs, and the final exit."""
+    heads = Heads(Backbone(PAPERS).pooled_sizes, classes=257)
+    counts = [sum(p.numel() for p in exit_.parameters()) for exit_ in heads.exits]
+    assert counts == [24_929, 66_049, 164_737, 329_217]
 
 
 def test_heads_give_each_exit_its_own_linear_layer():
@@ -159,10 +168,10 @@ def test_heads_that_are_not_four_finite_layers_are_refused():
 
 def test_without_the_branches_blocks_the_stages_have_the_released_parameters():
     """Blocks 3, 10 and 15 are missing (spec §5): 6,960 + 169,296 + 458,432 + 1,206,080 parameters."""
-    dropped = Backbone(Architecture(width=1.0, stem_stride=2, drop_blocks=True))
+    dropped = Backbone(PAPERS_DROPPED)
     stages = [
         sum(p.numel() for block in dropped.features[first:end] for p in block.parameters())
-        for first, end in STAGE_BLOCKS
+        for first, end in layout(PAPERS_DROPPED).stages
     ]
     assert stages == [6_960, 169_296, 458_432, 1_206_080]
     assert dropped.pooled_sizes == (96, 256, 640, 1280)

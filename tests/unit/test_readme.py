@@ -45,10 +45,15 @@ def called(text):
             yield command[5:]
 
 
-CALLS = [
-    *(arguments for block in BLOCKS for arguments in called(block)),
-    *(shlex.split(code)[1:] for code in re.findall(r"`(orchestrator [^`]+)`", README)),
-]
+def calls(page):
+    """Those of a page's blocks and of its text."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    yield from (arguments for block in blocks for arguments in called(block))
+    yield from (shlex.split(code)[1:] for code in re.findall(r"`(orchestrator [^`]+)`", page))
+
+
+CALLS = list(calls(README))
+EXTENDING = list(calls((ROOT / "docs" / "extending.md").read_text()))
 STATEMENTS = [arguments[1] for arguments in CALLS if arguments[0] == "sql" and len(arguments) > 1]
 
 
@@ -69,7 +74,7 @@ def test_ci_extracts_the_two_commands(number):
     assert printed == BLOCKS[number - 1]
 
 
-@pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
+@pytest.mark.parametrize("arguments", [*CALLS, *EXTENDING], ids=" ".join)
 def test_the_cli_accepts_every_command(parse, arguments):
     if arguments == ["sql"]:
         return  # the command's name, not a call

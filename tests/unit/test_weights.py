@@ -45,7 +45,7 @@ def test_a_safetensors_file_is_read(tmp_path):
     tensors = features(0.1)
     safetensors.numpy.save_file(tensors, tmp_path / "weights.safetensors")
     read = read_weights(tmp_path / "weights.safetensors")
-    check_weights(read, width=0.1)
+    check_weights(read, expected_shapes(0.1), "mobilenet_v2")
     assert all(np.array_equal(read[name], tensors[name]) for name in tensors)
 
 
@@ -57,7 +57,7 @@ def test_a_safetensors_file_is_read(tmp_path):
         (
             "features.0.1.bias",
             np.zeros(9, np.float32),
-            r"'features.0.1.bias' is \(9,\), but width 0.1 has \(8,\)",
+            r"'features.0.1.bias' is \(9,\), but this network has \(8,\)",
         ),
         ("features.0.1.bias", np.zeros(8, np.float64), "'features.0.1.bias' is float64, not float32"),
         (
@@ -80,7 +80,7 @@ def test_the_first_wrong_tensor_is_named(name, value, message):
     else:
         tensors[name] = value
     with pytest.raises(WeightsError, match=message):
-        check_weights(tensors, width=0.1)
+        check_weights(tensors, expected_shapes(0.1), "this network")
 
 
 @pytest.mark.parametrize(
