@@ -177,15 +177,18 @@ def status(run: RunArgument = None) -> None:
 def results(
     run: RunArgument = None,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    only: Annotated[list[str] | None, typer.Option("--table", metavar="NAME", help="Only this one.")] = None,
 ) -> None:
     """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
+    from orchestrator.layouts import named
     from orchestrator.output import print_tables
     from orchestrator.results import tables
 
+    layouts = named(only or [])
     _, engine = _open()
     run_id = existing(engine, run)
     with reading(engine) as session:
-        found = tables(session, run_id)
+        found = tables(session, run_id, layouts)
     if not found:
         raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
     print_tables(found, form, _console())

@@ -1,10 +1,12 @@
 """Which tables a run's results are shown in: what a line is, what a cell is, and of which view."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, OUTAGE_THRESHOLDS, THRESHOLDS
+from orchestrator.errors import UsageError
+from orchestrator.spec import nearest
 
 Row = dict[str, Any]
 
@@ -287,6 +289,16 @@ LAYOUTS = (
     PUBLISHED,
 )
 """All tables."""
+
+
+def named(names: Sequence[str]) -> tuple[Layout, ...]:
+    """The tables of these names, all of them for none; raises UsageError for a name that no table has."""
+    known = {layout.table: layout for layout in LAYOUTS}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--table: there is no table '{name}'.{nearest(name, known)}")
+    return tuple(layout for layout in LAYOUTS if not names or layout.table in names)
+
 
 CURVES = (
     Layout(

@@ -9,7 +9,8 @@ import re
 import pytest
 from rich.console import Console
 
-from orchestrator.layouts import LAYOUTS
+from orchestrator.errors import UsageError
+from orchestrator.layouts import LAYOUTS, named
 from orchestrator.output import as_latex, as_markdown, fitting, latex_text, print_tables
 from orchestrator.results import Estimate, Grid, ResultTable, estimate, in_order
 
@@ -153,3 +154,10 @@ def test_csv_has_the_same_records(capsys):
     assert (first["table"], first["fidelity"], first["level"]) == ("accuracy", "corrected", "0")
     assert (float(first["mean"]), float(first["margin"])) == (0.875, 0.0123)
     assert (last["quantity"], last["mean"], last["margin"]) == ("edge_accuracy", "", "")
+
+
+def test_tables_are_chosen_by_name():
+    assert named([]) == LAYOUTS
+    assert [layout.table for layout in named(["offloading", "accuracy"])] == ["accuracy", "offloading"]
+    with pytest.raises(UsageError, match=r"no table 'acuracy'\. Did you mean 'accuracy'\?"):
+        named(["accuracy", "acuracy"])
