@@ -4,7 +4,7 @@ from rich.console import Console
 
 from early_exit.cost import SIDE, cumulative_shares
 from early_exit.network import Architecture, layout
-from orchestrator.output import as_rich
+from orchestrator.output import print_table
 from orchestrator.results import Grid
 from tasks import sections
 
@@ -36,4 +36,4 @@ def show(section: sections.Architecture, console: Console) -> None:
     title = f"{architecture}, stem stride {architecture.stem_stride}, one picture of {SIDE} × {SIDE}"
     placed = "as its file fixes them" if found.fixed else "where 25, 50 and 75 % of the cost are spent"
     caption = f"{parameters:,} parameters; cost {cost:,}; branches {placed}"
-    console.print(as_rich(Grid(title, COLUMNS, rows, caption)))
+    print_table(Grid(title, COLUMNS, rows, caption), console)
