@@ -35,6 +35,10 @@ def test_each_expert_is_published_on_pristine_pictures_and_its_own_distortion_on
         for kind, levels in LEVELS.items()
         for level in levels
         if policy in ("pristine", kind) or kind == "pristine"
+    } | {
+        (0.8, "total_gaussian_blur", kind, level)
+        for kind in ("pristine", "gaussian_blur")
+        for level in LEVELS[kind]
     }
     assert {figures[:4] for figures in FIGURES} == expected
     assert len(FIGURES) == len(expected)
