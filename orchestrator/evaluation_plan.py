@@ -8,7 +8,7 @@ from early_exit.exits import expert_for
 from early_exit.fidelity import FIDELITIES
 from early_exit.latency import PROFILES
 from early_exit.vocabulary import ASKING_CLASSIFIER, PRISTINE
-from orchestrator.graph import Plan, Variant
+from orchestrator.graph import TEST, Plan, Variant
 from orchestrator.spec import Spec
 from tasks.params import (
     Deadlines,
@@ -22,13 +22,6 @@ from tasks.params import (
     StageParams,
     Sweep,
 )
-
-TEST = "test"
-
-
-def shard_of(plan: Plan, position: int) -> str:
-    """The range of images that a job is about, as its label has it."""
-    return plan.jobs[position].label.rpartition(", ")[2]
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class Evaluation:
                 params = Predict(expert, kind, level)
                 label = f"{expert} expert on {kind} {level}"
                 self.predicted[expert, kind, level] = [
-                    self._add(params, f"{label}, {shard_of(self.plan, shard)}", [shard, self.experts[expert]])
+                    self._add(params, f"{label}, {self.plan.shard_of(shard)}", [shard, self.experts[expert]])
                     for shard in shards
                 ]
 
@@ -149,7 +142,7 @@ class Evaluation:
             # An adapted expert is one artifact with its backbone.
             networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
             jobs += [
-                self._add(params, f"{expert} {level}, {shard_of(self.plan, shard)}", [shard, *networks])
+                self._add(params, f"{expert} {level}, {self.plan.shard_of(shard)}", [shard, *networks])
                 for shard in self.pictures[expert, level]
             ]
         return jobs
@@ -174,7 +167,7 @@ class Evaluation:
         )
         return {
             (kind, level): [
-                self._add(params, f"{kind} {level}, {shard_of(self.plan, shard)}", [shard, backbone])
+                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard, backbone])
                 for shard in shards
             ]
             for (kind, level), shards in self.pictures.items()

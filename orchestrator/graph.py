@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from orchestrator.spec import canonical_json
 from tasks.params import StageParams
 
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+"""Splits, in the names of the jobs that are about one."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -61,6 +64,10 @@ class Plan:
             variant = None
         self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant))
         return len(self.jobs) - 1
+
+    def shard_of(self, position: int) -> str:
+        """The range of images that a job is about, as its label has it."""
+        return self.jobs[position].label.rpartition(", ")[2]
 
 
 def cut(whole: Plan, targets: tuple[str, ...]) -> Plan:

@@ -1,6 +1,7 @@
 """The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
 
-Here are the targets and all that comes before results; ``evaluation_plan`` has the rest.
+Here are the targets and all that comes before predictions but the experts, which ``expert_plan`` has;
+``evaluation_plan`` has the rest.
 
 Jobs come in the order in which they should start: every parent before its children, the long training first.
 """
@@ -13,24 +14,12 @@ from early_exit.distortion import distortion, version_of
 from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.kinds import Kinds
 from early_exit.vocabulary import PRISTINE
-from orchestrator.evaluation_plan import TEST, Evaluation, shard_of
-from orchestrator.graph import Plan, Variant, cut
+from orchestrator.evaluation_plan import Evaluation
+from orchestrator.expert_plan import ExpertTraining
+from orchestrator.graph import TEST, TRAIN, VALIDATION, Plan, Variant, cut
 from orchestrator.spec import Spec
-from tasks.params import (
-    AdaptExpert,
-    Classify,
-    Distort,
-    Features,
-    Prepare,
-    Spectra,
-    StageParams,
-    TrainBackbone,
-    TrainClassifier,
-    TrainExpert,
-)
+from tasks.params import Classify, Distort, Prepare, Spectra, StageParams, TrainBackbone, TrainClassifier
 from tasks.sections import BackboneTraining
-
-TRAIN, VALIDATION = "train", "validation"
 
 TARGETS = {
     "distorted-dataset": ("distort",),
@@ -88,12 +77,14 @@ class _Walk:
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
         classified = self._classify(classifier, distorted)
-        experts, adapted = self._train_every_expert(prepared, backbone)
+        classes = self.dataset.classes
+        training = ExpertTraining(self.spec, self.plan, self.variant, classes, prepared, backbone)
+        experts, adapted = training.train()
         evaluation = Evaluation(
             spec=self.spec,
             plan=self.plan,
             variant=self.variant,
-            classes=self.dataset.classes,
+            classes=classes,
             pictures=distorted,
             classifier=classifier,
             classified=classified,
@@ -113,10 +104,6 @@ class _Walk:
     @property
     def _kinds(self) -> Kinds:
         return self.spec.kinds
-
-    @property
-    def _augmented(self) -> bool:
-        return self.spec.augmentation == "paper"
 
     def _shards(self, split: str) -> list[tuple[int, int]]:
         size, step = self.dataset.split_sizes[split], self.spec.shard_size
@@ -141,7 +128,7 @@ class _Walk:
             architecture=spec.architecture,
             drop_blocks=self._fidelity.drop_blocks,
             weights=spec.weights,
-            augmented=self._augmented and not frozen,
+            augmented=self.spec.augmented and not frozen,
             training=BackboneTraining(epochs=0) if frozen else spec.backbone,
             seed=None if frozen else self.variant.seed,
             device="cpu" if frozen else spec.device,
@@ -160,7 +147,7 @@ class _Walk:
             seed = self.variant.seed if distortion(kind).random else None
             params = Distort(kind, version_of(kind), level, seed)
             jobs[kind, level] = [
-                self._add(params, f"{kind} {level}, {shard_of(self.plan, shard)}", [shard])
+                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard])
                 for shard in prepared
             ]
         return jobs
@@ -182,7 +169,7 @@ class _Walk:
                     form="released-training" if released else "ours",
                     seed=None if kind == PRISTINE else self.variant.seed,
                 ),
-                f"{kind}, {shard_of(self.plan, shard)}",
+                f"{kind}, {self.plan.shard_of(shard)}",
                 [shard],
             )
             for split in (TRAIN, VALIDATION)
@@ -209,125 +196,7 @@ class _Walk:
             params = Classify(self._kinds.labels, kind, level, self.spec.spectrum_size)
             jobs[kind, level] = []
             for shard in shards:
-                label = f"{kind} {level}, {shard_of(self.plan, shard)}"
+                label = f"{kind} {level}, {self.plan.shard_of(shard)}"
                 read = self._add(spectra, label, [shard])
                 jobs[kind, level].append(self._add(params, label, [read, classifier]))
         return jobs
-
-    def _training_features(
-        self, prepared: dict[str, list[int]], backbone: int, experts: tuple[str, ...]
-    ) -> dict[tuple[str, str], list[list[int]]]:
-        """By (split, kind): for each view the jobs of all shards.
-
-        The undistorted half of a kind's views are pristine's own, so the backbone runs once for both; where
-        nothing is augmented these are all the same, and there is one.
-        """
-        half = self.spec.views // 2
-        undistorted = self.spec.views if self._augmented else 1
-        jobs: dict[tuple[str, str], list[list[int]]] = {}
-        for kind in experts:
-            own = range(undistorted) if kind == PRISTINE else range(half, self.spec.views)
-            shared = [] if kind == PRISTINE else jobs[TRAIN, PRISTINE][:half]
-            share = 0.0 if kind == PRISTINE else 1.0
-            jobs[TRAIN, kind] = [
-                *shared,
-                *(self._features(TRAIN, kind, share, v, prepared, backbone) for v in own),
-            ]
-            share = 0.0 if kind == PRISTINE else 0.5
-            jobs[VALIDATION, kind] = [self._features(VALIDATION, kind, share, 0, prepared, backbone)]
-        return jobs
-
-    def _features(
-        self, split: str, kind: str, share: float, view: int, prepared: dict[str, list[int]], backbone: int
-    ) -> list[int]:
-        augmented = self._augmented and split == TRAIN
-        params = Features(
-            split=split,
-            kind=kind,
-            kind_version=version_of(kind),
-            levels=self._kinds.of(kind),
-            share=share,
-            view=view,
-            augmented=augmented,
-            architecture=self.spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
-            seed=self.variant.seed if share or augmented else None,
-            device=self.spec.device,
-        )
-        return [
-            self._add(params, f"{kind} view {view}, {shard_of(self.plan, shard)}", [shard, backbone])
-            for shard in prepared[split]
-        ]
-
-    def _train_every_expert(
-        self, prepared: dict[str, list[int]], backbone: int
-    ) -> tuple[dict[str, int], dict[str, int]]:
-        """All experts, and those of them that have a backbone of their own: pictures pass it in every epoch."""
-        learned = self._kinds.learned
-        cached = {PRISTINE: learned[PRISTINE]} if self._fidelity.adapt_batchnorm else learned
-        kinds = (PRISTINE, *(kind for of_expert in cached.values() for kind in of_expert))
-        features = self._training_features(prepared, backbone, tuple(dict.fromkeys(kinds)))
-        experts = self._train_experts(features, cached)
-        start = [backbone, experts[PRISTINE], *prepared[TRAIN], *prepared[VALIDATION]]
-        rate = self.spec.total_learning_rate
-        adapted = {
-            expert: self._adapt_expert(expert, kinds, 0.0, start)
-            for expert, kinds in learned.items()
-            if expert not in cached
-        } | {
-            total: self._adapt_expert(total, (kind,), rate, start)
-            for total, kind in self._kinds.totals.items()
-        }
-        return experts | adapted, adapted
-
-    def _train_experts(
-        self, features: dict[tuple[str, str], list[list[int]]], learned: Mapping[str, tuple[str, ...]]
-    ) -> dict[str, int]:
-        """On cached vectors, pristine first: the other experts start from its heads."""
-        jobs: dict[str, int] = {}
-        for expert, kinds in learned.items():
-            undistorted = self.spec.views // 2 if kinds else self.spec.views
-            repeats = 1 if self._augmented else undistorted
-            params = TrainExpert(
-                expert=expert,
-                kinds=kinds,
-                classes=self.dataset.classes,
-                repeats=repeats,
-                training=self.spec.expert,
-                fixed_order=self._fidelity.fixed_order,
-                seed=self.variant.seed,
-            )
-            views = [
-                view
-                for split in (TRAIN, VALIDATION)
-                for kind in kinds or (PRISTINE,)
-                for view in features[split, kind]
-            ]
-            start = [jobs[PRISTINE]] if kinds else []
-            reads = dict.fromkeys(
-                job for view in views for job in view
-            )  # kinds share their undistorted views
-            jobs[expert] = self._add(params, expert, [*reads, *start])
-        return jobs
-
-    def _adapt_expert(
-        self, expert: str, kinds: tuple[str, ...], backbone_learning_rate: float, reads: list[int]
-    ) -> int:
-        spec = self.spec
-        params = AdaptExpert(
-            expert=expert,
-            kinds=kinds,
-            kind_versions=tuple(version_of(kind) for kind in kinds),
-            levels=tuple(self._kinds.of(kind) for kind in kinds),
-            classes=self.dataset.classes,
-            architecture=spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
-            augmented=self._augmented,
-            training=spec.expert,
-            backbone_learning_rate=backbone_learning_rate,
-            fixed_order=self._fidelity.fixed_order,
-            seed=self.variant.seed,
-            device=spec.device,
-            threads=spec.training.threads,
-        )
-        return self._add(params, expert, reads)

@@ -133,6 +133,11 @@ class Spec(BaseModel):
         return value
 
     @property
+    def augmented(self) -> bool:
+        """Whether training views are brightened, mirrored and rotated."""
+        return self.augmentation == "paper"
+
+    @property
     def kinds(self) -> Kinds:
         """What follows from ``levels`` and ``baselines``."""
         return Kinds(self.levels, self.baselines)
