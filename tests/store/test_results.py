@@ -24,6 +24,7 @@ def shown(engine, add_run, add_artifact):
             "payload": "json",
             "image_size": 32,
             "split_seed": 0,
+            "architecture": {"backbone": "mobilenet_v2"},
             "backbone": {"epochs": 1},
         }
         spec |= {
