@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from early_exit.distortion import version_of
 from early_exit.exits import expert_for
 from early_exit.fidelity import FIDELITIES
-from early_exit.latency import PROFILES
 from early_exit.vocabulary import ASKING_CLASSIFIER, PRISTINE
 from orchestrator.graph import TEST, Plan, Variant
 from orchestrator.spec import Spec
@@ -86,9 +85,7 @@ class Evaluation:
             for kind, level in spec.kinds.conditions:
                 reads = [measured, *self._decisions(policy, kind, level)]
                 where = f"policy {policy} on {kind} {level}"
-                for profile in PROFILES:
-                    params = Latency(policy, profile, kind, level, spec.p_tar)
-                    self._add(params, f"{where} over {profile}", reads)
+                self._add(Latency(policy, kind, level, spec.p_tar), where, reads)
                 missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
                 self._add(missed, where, reads)
 

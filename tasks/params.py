@@ -335,16 +335,15 @@ class Measure(StageParams):
 
 @dataclass(frozen=True)
 class Latency(StageParams):
-    """End-to-end latency of one policy over one network profile at the headline threshold, for every payload."""
+    """End-to-end latency of one policy over every network at the headline threshold, for every payload."""
 
     stage = "latency"
-    version = 2
+    version = 3
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
 
     policy: str
-    profile: str
     kind: str
     level: int
     p_tar: float

@@ -255,11 +255,11 @@ def cases():
         ],
         "latency, baselines": [
             (
-                Latency("edge-only", "paris", "gaussian_blur", 2, 0.8),
+                Latency("edge-only", "gaussian_blur", 2, 0.8),
                 [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             ),
             (
-                Latency("cloud-only", "paris", "gaussian_blur", 2, 0.8),
+                Latency("cloud-only", "gaussian_blur", 2, 0.8),
                 [("measure", {}, SECONDS), EVERY_EXPERT[0]],
             ),
         ],
@@ -281,10 +281,9 @@ def cases():
         ],
         "latency": [
             (
-                Latency("classifier", profile, "gaussian_blur", 2, 0.8),
+                Latency("classifier", "gaussian_blur", 2, 0.8),
                 [("measure", {}, SECONDS), *EVERY_EXPERT, ("classify", {"kinds": KINDS}, SEEN)],
             )
-            for profile in ("fremont", "paris")
         ],
         "deadlines": [
             (

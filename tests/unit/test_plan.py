@@ -92,7 +92,7 @@ def test_the_number_of_jobs_per_stage_is_that_of_the_paper(small):
         "reliability": 3 * 4,
         "payload-accuracy": 3 * 2,  # pristine, blur 3 and noise 20
         "measure": 1,
-        "latency": 5 * 3 * 4,
+        "latency": 5 * 4,
         "deadlines": 5 * 4,
     }
 
@@ -253,15 +253,13 @@ def test_the_classifier_learns_every_kind_from_train_and_validation(small):
 def test_a_policy_reads_the_experts_it_may_ask_and_the_classifier_if_it_uses_it(
     small, stage, policy, kind, level, experts, classified
 ):
-    positions = of(small, stage, policy=policy, kind=kind, level=level)
-    assert len(positions) == (3 if stage == "latency" else 1)
-    for position in positions:
-        read = [small.jobs[p].params for p in small.jobs[position].reads]
-        predictions = Counter(p.expert for p in read if p.stage == "predict")
-        assert predictions == dict.fromkeys(experts, 2)
-        assert sum(p.stage == "classify" for p in read) == classified
-        assert {(p.kind, p.level) for p in read if p.stage != "measure"} == {(kind, level)}
-        assert sum(p.stage == "measure" for p in read) == (stage in ("latency", "deadlines"))
+    (position,) = of(small, stage, policy=policy, kind=kind, level=level)
+    read = [small.jobs[p].params for p in small.jobs[position].reads]
+    predictions = Counter(p.expert for p in read if p.stage == "predict")
+    assert predictions == dict.fromkeys(experts, 2)
+    assert sum(p.stage == "classify" for p in read) == classified
+    assert {(p.kind, p.level) for p in read if p.stage != "measure"} == {(kind, level)}
+    assert sum(p.stage == "measure" for p in read) == (stage in ("latency", "deadlines"))
 
 
 def test_there_is_a_sweep_for_every_policy_and_condition(small):
@@ -427,7 +425,7 @@ def test_edge_only_and_cloud_only_train_and_predict_nothing(small):
     cut = planned('baselines=["edge-only", "cloud-only"]')
     counts, once = (stages_of(p, range(len(p.jobs))) for p in (cut, small))
     more = {stage: counts[stage] - once[stage] for stage in counts if counts[stage] != once[stage]}
-    assert more == {"sweep": 2 * 4, "outage": 2 * 4, "latency": 2 * 3 * 4, "deadlines": 2 * 4}
+    assert more == {"sweep": 2 * 4, "outage": 2 * 4, "latency": 2 * 4, "deadlines": 2 * 4}
 
 
 def test_a_generalist_runs_the_backbone_on_no_more_pictures(small):
@@ -535,7 +533,7 @@ def test_seeds_share_what_no_seed_touches(small):
 
 def test_results_stand_under_their_seed_and_what_is_shared_under_none():
     both = planned("seeds=[0, 1]")
-    for stage, seeds in (("sweep", {0: 20, 1: 20}), ("latency", {0: 60, 1: 60}), ("prepare", {None: 6})):
+    for stage, seeds in (("sweep", {0: 20, 1: 20}), ("latency", {0: 20, 1: 20}), ("prepare", {None: 6})):
         variants = [both.jobs[position].variant for position in of(both, stage)]
         assert Counter(variant and variant.seed for variant in variants) == seeds
 
@@ -627,7 +625,7 @@ def test_released_spectra_are_of_pictures_prepared_at_their_own_size():
         ("experts", {"train-backbone": 1, "features": 27, "train-expert": 3}),
         ("accuracy", {"predict": 24, "sweep": 20, "classify": 8, "reliability": 12, "outage": 20}),
         ("offloading", {"predict": 24, "sweep": 20, "reliability": 0, "outage": 0}),
-        ("latency", {"measure": 1, "latency": 60, "deadlines": 20, "payload-accuracy": 6}),
+        ("latency", {"measure": 1, "latency": 20, "deadlines": 20, "payload-accuracy": 6}),
     ],
 )
 def test_a_step_is_the_whole_papers_graph_cut_short(small, name, stages):
