@@ -97,6 +97,11 @@ def hold(cluster, gate, count=1):
     return gate
 
 
+def hold_all(cluster, gate):
+    """As many jobs as there are processes: none is left over."""
+    return hold(cluster, gate, cluster.sizes.workers * cluster.sizes.concurrency)
+
+
 def wait_until_noticed(cluster, logs, gate):
     """The job at the gate and all others that ran have ended; a worker says that the broker is away."""
     gate.touch()
@@ -157,7 +162,7 @@ def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, val
     wait_until_back(cluster)
 
     before = starts(cluster)
-    gate = hold(cluster, tmp_path / "full", cluster.sizes.workers * cluster.sizes.concurrency)
+    gate = hold_all(cluster, tmp_path / "full")
     cluster.submit([Node(Link(f"behind {number}")) for number in range(8)])
     valkey.config_set("maxmemory", 1)
     gate.touch()
@@ -176,10 +181,10 @@ def test_a_run_outlives_a_broker_that_is_cut_off_swallowed_and_full(proxied, val
     )
 
 
-def let_acknowledgements_fail(cluster, proxy, gate):
+def let_acknowledgements_fail(cluster, proxy, folder):
     """Every worker runs jobs that it cannot acknowledge, over a connection that then goes on as before."""
-    hold(cluster, gate, cluster.sizes.workers * cluster.sizes.concurrency)
-    logs = Logs(cluster)
+    hold_all(cluster, folder / "first").touch()  # making a connection in vain would take minutes
+    gate, logs = hold_all(cluster, folder / "unheard"), Logs(cluster)
     proxy.swallow()
     gate.touch()
     cluster.wait_for(lambda: all("Couldn't ack" in new for new in logs.new()), "acknowledgements in vain")
@@ -189,8 +194,8 @@ def let_acknowledgements_fail(cluster, proxy, gate):
 
 def test_workers_that_could_not_acknowledge_take_as_many_jobs_as_before(proxied, tmp_path):
     cluster, proxy = proxied
-    let_acknowledgements_fail(cluster, proxy, tmp_path / "gate")
-    hold(cluster, tmp_path / "again", cluster.sizes.workers * cluster.sizes.concurrency).touch()
+    let_acknowledgements_fail(cluster, proxy, tmp_path)
+    hold_all(cluster, tmp_path / "again").touch()
     cluster.wait_for_end()
 
 
@@ -200,7 +205,7 @@ def test_a_worker_that_does_not_let_go_of_what_it_could_not_acknowledge_is_given
     """A control: it answers, has nothing to do, and leaves a message where it is."""
     sizes = Sizes(workers=1, concurrency=1, reconcilers=0, environment={OFF_VARIABLE: "letting-go"})
     with proxied_cluster(short_folder(), sizes) as (cluster, proxy):
-        let_acknowledgements_fail(cluster, proxy, tmp_path / "gate")
+        let_acknowledgements_fail(cluster, proxy, tmp_path)
         cluster.submit([Node(Link("left where it is"))])
         with create_app(f"redis+socket://{cluster.socket}") as app:
             inspect = app.control.inspect(timeout=1.0)
