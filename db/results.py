@@ -215,9 +215,9 @@ class Latency(_Result):
 
     __tablename__ = "latencies"
 
+    profile: Mapped[str] = mapped_column(primary_key=True)
     payload: Mapped[str] = mapped_column(primary_key=True)
     policy: Mapped[str]
-    profile: Mapped[str]
     kind: Mapped[str]
     level: Mapped[int]
     p_tar: Mapped[float]

@@ -182,15 +182,19 @@ def results(
     """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
     from orchestrator.layouts import named
     from orchestrator.output import print_tables
+    from orchestrator.progress import standing
     from orchestrator.results import tables
 
     layouts = named(only or [])
     _, engine = _open()
     run_id = existing(engine, run)
+    warning = standing(engine, run_id).warning
     with reading(engine) as session:
         found = tables(session, run_id, layouts)
     if not found:
         raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
+    if warning:
+        print(warning, file=sys.stderr)
     print_tables(found, form, _console())
 
 

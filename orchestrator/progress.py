@@ -38,6 +38,20 @@ class Standing:
         """Jobs in one state, over all stages."""
         return sum(states.get(state, 0) for states in self.counts.values())
 
+    @property
+    def warning(self) -> str:
+        """What to know before any number is believed; empty for a run that succeeded."""
+        done = f"{self.count(JobState.SUCCEEDED)} of {self.total} jobs are done"
+        match self.state:
+            case RunState.ACTIVE:
+                return f"This run is not finished: {done}. What is shown may change."
+            case RunState.FAILED:
+                return f"This run failed: {done}. What is shown is what could be computed."
+            case RunState.CANCELLED:
+                return f"This run was cancelled: {done}. What is shown is what was computed before."
+            case _:
+                return ""
+
 
 def standing(engine: Engine, run_id: int) -> Standing:
     """Where a run stands now."""

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
 from db.engine import reading
-from db.models import JobState, RunState
+from db.models import JobState
 from orchestrator.errors import OrchestratorError
 from orchestrator.findings import Findings, findings
 from orchestrator.folder import new_folder
@@ -49,20 +49,6 @@ class Standings:
     def more_failures(self) -> int:
         """How many are not among them."""
         return self.now.count(JobState.FAILED) - len(self.failures)
-
-    @property
-    def warning(self) -> str:
-        """What to know before any number is believed; empty for a run that succeeded."""
-        done = f"{self.now.count(JobState.SUCCEEDED)} of {self.now.total} jobs are done"
-        match self.now.state:
-            case RunState.ACTIVE:
-                return f"This run is not finished: {done}. What is shown may change."
-            case RunState.FAILED:
-                return f"This run failed: {done}. What is shown is what could be computed."
-            case RunState.CANCELLED:
-                return f"This run was cancelled: {done}. What is shown is what was computed before."
-            case _:
-                return ""
 
 
 def write_report(

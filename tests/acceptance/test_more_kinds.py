@@ -19,8 +19,9 @@ CONDITIONS = {
     *(("pristine", 0), ("gaussian_blur", 3), ("gaussian_noise", 40)),
     *(("gaussian_noise_clipped", 40), ("jpeg", 90), ("motion_blur", 9)),
 }
-EXPERTS = {"pristine", "gaussian_blur", "gaussian_noise", "jpeg", "motion_blur"}
-POLICIES = EXPERTS | {"oracle", "classifier"}
+LABELS = {"pristine", "gaussian_blur", "gaussian_noise", "jpeg", "motion_blur"}
+EXPERTS = LABELS | {"generalist"}
+POLICIES = EXPERTS | {"oracle", "classifier", "edge-only", "cloud-only"}
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,14 @@ def test_every_expert_is_evaluated_on_every_kind(home):
     found = home.rows("SELECT DISTINCT expert, kind, level FROM predictions")
     assert set(found) == {(expert, *condition) for expert in EXPERTS for condition in CONDITIONS}
     assert {expert for (expert,) in home.rows("SELECT expert FROM experts")} == EXPERTS
-    assert {kind for (kind,) in home.rows("SELECT kind FROM payload_accuracy")} == EXPERTS
+    assert {kind for (kind,) in home.rows("SELECT kind FROM payload_accuracy")} == LABELS
 
 
 def test_the_classifier_has_an_output_for_every_kind_with_an_expert(home):
     (uri,) = home.rows("SELECT uri FROM artifacts WHERE stage = 'train-classifier'")
     assert load_file(home.path / "artifacts" / uri[0])["linear.bias"].shape == (5,)
     assert set(home.rows("SELECT DISTINCT kind, level FROM classifications")) == CONDITIONS
-    assert {seen for (seen,) in home.rows("SELECT seen FROM classifications")} <= EXPERTS
+    assert {seen for (seen,) in home.rows("SELECT seen FROM classifications")} <= LABELS
 
 
 def test_the_oracle_asks_the_noise_expert_about_clipped_noise(home):
@@ -68,7 +69,7 @@ def test_tables_have_a_line_for_every_condition_and_a_column_for_every_policy(ho
     assert {(r["kind"], r["level"]) for r in accuracy} == CONDITIONS
     assert {r["policy"] for r in accuracy} == POLICIES
     assert {(r["kind"], r["level"], r["seen"]) for r in seen} == {
-        (*condition, expert) for condition in CONDITIONS for expert in EXPERTS
+        (*condition, label) for condition in CONDITIONS for label in LABELS
     }
 
 

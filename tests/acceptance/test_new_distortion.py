@@ -81,7 +81,7 @@ def planned(output):
 
 
 def test_a_run_whose_distortion_is_gone_says_so(orchestrator, home, small):
-    submitted = orchestrator("submit", "distorted-dataset", *COMMAND[3:], "--in-process", *small())
+    submitted = orchestrator("submit", "distortion-classifier", *COMMAND[3:], "--in-process", *small())
     assert submitted.returncode == 0, submitted.stderr
     done = home.command("results", "1")
     assert done.returncode == 2

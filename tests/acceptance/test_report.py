@@ -100,7 +100,7 @@ def test_cells_are_the_numbers_of_the_database(finished, shown):
     rows = finished.home.rows(
         "SELECT kind, level, policy, overall_accuracy, edge_accuracy FROM accuracy WHERE run = 1 AND p_tar = 0.8"
     )
-    assert len(rows) == 25
+    assert len(rows) == 8 * 5
     assert found == {
         (kind, level, policy): f"{100 * overall:.1f} / " + ("–" if edge is None else f"{100 * edge:.1f}")
         for kind, level, policy, overall, edge in rows

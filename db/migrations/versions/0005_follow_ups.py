@@ -1,4 +1,4 @@
-"""Results of the follow-up papers, and latencies for every payload."""
+"""Results of the follow-up papers, and latencies for every network and payload."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,8 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Create their tables; a latency's artifact has a row for each payload now."""
-    _key_latencies_by_payload()
+    """Create their tables; a latency's artifact has a row for each network and payload now."""
+    _key_latencies_by_network_and_payload()
     op.create_table(
         "missed_deadlines",
         sa.Column("profile", sa.String(), nullable=False),
@@ -103,11 +103,11 @@ COLUMNS = (
 )
 
 
-def _key_latencies_by_payload() -> None:
+def _key_latencies_by_network_and_payload() -> None:
     """By copying: SQLite cannot change a table's key."""
     seconds = ("mean", "p50", "p95", "classifier", "edge", "link", "cloud")
     op.create_table(
-        "latencies_by_payload",
+        "latencies_by_both",
         sa.Column("payload", sa.String(), nullable=False),
         sa.Column("policy", sa.String(), nullable=False),
         sa.Column("profile", sa.String(), nullable=False),
@@ -119,9 +119,9 @@ def _key_latencies_by_payload() -> None:
         *(sa.Column(f"{of}_seconds", sa.Double(), nullable=False) for of in seconds),
         sa.Column("artifact_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("payload", "artifact_id"),
+        sa.PrimaryKeyConstraint("profile", "payload", "artifact_id"),
     )
-    op.execute(f"INSERT INTO latencies_by_payload ({COLUMNS}) SELECT {COLUMNS} FROM latencies")  # noqa: S608
+    op.execute(f"INSERT INTO latencies_by_both ({COLUMNS}) SELECT {COLUMNS} FROM latencies")  # noqa: S608
     op.execute("DROP VIEW IF EXISTS latency")  # it reads the table, and is made again after every migration
     op.drop_table("latencies")
-    op.rename_table("latencies_by_payload", "latencies")
+    op.rename_table("latencies_by_both", "latencies")
