@@ -1,9 +1,11 @@
 """`orchestrator report`: one HTML file that needs nothing else, and its figures as SVG and PNG."""
 
 import io
+import itertools
 import json
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +70,12 @@ def write_report(
     target = folder / ".next" if replaced is not None else folder
     if replaced is not None:
         shutil.rmtree(target, ignore_errors=True)
-    with mpl.rc_context(SETTINGS):
-        shown = sections(found)
-        if not shown:
-            raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
-        with new_folder(target) as content:
-            drawn = _save(shown, content / "figures")
-            (content / "report.html").write_text(page(found, shown, drawn, stood), encoding="utf-8")
+    shown = sections(found)
+    if not shown:
+        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
+    with new_folder(target) as content:
+        drawn = _save(shown, content / "figures")
+        (content / "report.html").write_text(page(found, shown, drawn, stood), encoding="utf-8")
     if replaced is not None:
         _move(target, folder, replaced)
     console.print(f"Report of run {run_id}: {folder / 'report.html'}", soft_wrap=True, markup=False)
@@ -116,15 +117,19 @@ def _bounds(size: re.Match[str]) -> str:
 
 def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
     folder.mkdir()
-    return {drawing.name: _save_one(drawing, folder) for section in shown for drawing in section.drawings}
+    drawings = [drawing for section in shown for drawing in section.drawings]
+    with ProcessPoolExecutor() as pool:
+        inline = pool.map(_save_one, drawings, itertools.repeat(folder))
+        return {drawing.name: svg for drawing, svg in zip(drawings, inline, strict=True)}
 
 
 def _save_one(drawing: Drawing, folder: Path) -> Markup:
-    drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine("none")  # where everything stands is settled, once for both files
-    drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=DOTS_PER_INCH)
-    with mpl.rc_context({"svg.hashsalt": drawing.name}), io.StringIO() as file:
-        drawing.figure.savefig(file, format="svg", metadata=NO_METADATA)
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": drawing.name}), io.StringIO() as file:
+        figure = drawing.draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # where everything stands is settled, once for both files
+        figure.savefig(folder / f"{drawing.name}.png", dpi=DOTS_PER_INCH)
+        figure.savefig(file, format="svg", metadata=NO_METADATA)
         svg = file.getvalue()
     (folder / f"{drawing.name}.svg").write_text(svg, encoding="utf-8")
     return inlined(svg, drawing.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,13 +14,19 @@ from orchestrator.manifest import Manifest
 from orchestrator.panels import distortions, kind_name
 from orchestrator.results import Grid, ResultTable
 
+Draw = Callable[[], Figure]
+"""Makes one figure: a ``partial`` over frames, so that any process can do it."""
+
+Drawn = Iterator[tuple[str, str, Draw]]
+"""Name, what it shows, and the figure."""
+
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, the name of its files, and what a reader needs beside it."""
+    """A figure still to be drawn, the name of its files, and what a reader needs beside it."""
 
     name: str
-    figure: Figure
+    draw: Draw
     caption: str
 
 
@@ -33,10 +40,6 @@ class Section:
     drawings: list[Drawing] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     notes: tuple[str, ...] = ()
-
-
-Drawn = Iterator[tuple[str, str, Figure]]
-"""Name, what it shows, and the figure."""
 
 
 def sections(found: Findings) -> list[Section]:
@@ -104,10 +107,10 @@ def _of_tables(found: Findings, name: str, title: str, lead: str, *more: str) ->
     section = Section(name.replace("_", "-"), title, lead)
     for table in [table for of in (name, *more) for table in found.of(of)]:
         if table.name in DRAWN:
-            for called, what, figure in DRAWN[table.name](found, table):
+            for called, what, draw in DRAWN[table.name](found, table):
                 drawing = Drawing(
                     _file(called, found.run, table.fidelity),
-                    figure,
+                    draw,
                     " ".join(filter(None, (_caption(found.run, what, table.fidelity), table.note))),
                 )
                 section.drawings.append(drawing)
@@ -119,25 +122,30 @@ def _whole(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[Findings, Result
     """One figure of all that the table says."""
 
     def drawings(found: Findings, table: ResultTable) -> Drawn:
-        yield table.name.replace("_", "-"), table.title, draw(found.frame(table.name, table.fidelity))
+        yield (
+            table.name.replace("_", "-"),
+            table.title,
+            partial(draw, found.frame(table.name, table.fidelity)),
+        )
 
     return drawings
 
 
 def _accuracy(found: Findings, table: ResultTable) -> Drawn:
     frame = found.frame(table.name, table.fidelity)
-    yield table.name.replace("_", "-"), table.title, figures.accuracy(frame, found.run.p_tar)
+    yield table.name.replace("_", "-"), table.title, partial(figures.accuracy, frame, found.run.p_tar)
 
 
 def _latency_parts(found: Findings, table: ResultTable) -> Drawn:
     what = f"{table.title}; left the pristine expert alone, right the classifier and the expert it asks"
-    yield table.name.replace("_", "-"), what, figures.where_time_goes(found.frame(table.name, table.fidelity))
+    frame = found.frame(table.name, table.fidelity)
+    yield table.name.replace("_", "-"), what, partial(figures.where_time_goes, frame)
 
 
 def _classifier_cost(found: Findings, table: ResultTable) -> Drawn:
     costs = (found.frame(name, table.fidelity) for name in (table.name, "classifier_latency_cost"))
     what = f"What asking the classifier costs against knowing the kind at p_tar {table.p_tar:g}"
-    yield table.name.replace("_", "-"), what, deployed.classifier_cost(*costs)
+    yield table.name.replace("_", "-"), what, partial(deployed.classifier_cost, *costs)
 
 
 def _reliability(found: Findings, table: ResultTable) -> Drawn:
@@ -145,27 +153,24 @@ def _reliability(found: Findings, table: ResultTable) -> Drawn:
     yield (
         table.name.replace("_", "-"),
         "Reliability before and after calibration",
-        follow_ups.reliability(bins, errors),
+        partial(follow_ups.reliability, bins, errors),
     )
 
 
 def _outage(found: Findings, table: ResultTable) -> Drawn:
-    yield (
-        table.name.replace("_", "-"),
-        table.title,
-        follow_ups.outage(found.frame(table.name, table.fidelity)),
-    )
+    frame = found.frame(table.name, table.fidelity)
+    yield table.name.replace("_", "-"), table.title, partial(follow_ups.outage, frame)
     curve = found.curve(table.name, table.fidelity)
     for kind in distortions(curve):
         what = f"Outage probability against p_tar, {kind_name(kind)}"
-        yield f"{table.name}-{kind}", what, follow_ups.outage_by_target(curve, kind)
+        yield f"{table.name}-{kind}", what, partial(follow_ups.outage_by_target, curve, kind)
 
 
 def _deadlines(found: Findings, table: ResultTable) -> Drawn:
     curve = found.curve(table.name, table.fidelity)
     for kind in distortions(curve):
         what = f"Missed-deadline probability against t_tar at p_tar {table.p_tar:g}, {kind_name(kind)}"
-        yield f"{table.name}-{kind}", what, follow_ups.deadlines(curve, kind)
+        yield f"{table.name}-{kind}", what, partial(follow_ups.deadlines, curve, kind)
 
 
 DRAWN: dict[str, Callable[[Findings, ResultTable], Drawn]] = {
@@ -195,8 +200,8 @@ def _tradeoff(found: Findings) -> Section:
         for kind in distortions(of_fidelity):
             name = _file(f"trade-off-{kind}", found.run, fidelity)
             what = f"Overall accuracy against offloading at 101 thresholds, {kind_name(kind)}"
-            figure = figures.tradeoff(of_fidelity, kind, found.run.p_tar)
-            section.drawings.append(Drawing(name, figure, _caption(found.run, what, fidelity)))
+            draw = partial(figures.tradeoff, of_fidelity, kind, found.run.p_tar)
+            section.drawings.append(Drawing(name, draw, _caption(found.run, what, fidelity)))
     return section
 
 
@@ -208,12 +213,12 @@ def _fidelities(found: Findings) -> Section:
         frame = pd.concat([found.frame("accuracy", fidelity) for fidelity in compared])
         what = f"Overall accuracy at p_tar {run.p_tar:g} by fidelity"
         caption = _caption(run, what, ", ".join(compared))
-        section.drawings.append(Drawing("fidelity", figures.fidelities(frame), caption))
+        section.drawings.append(Drawing("fidelity", partial(figures.fidelities, frame), caption))
     for table in found.of("ablation"):
-        figure = figures.ablation(found.frame("ablation", table.fidelity))
+        draw = partial(figures.ablation, found.frame("ablation", table.fidelity))
         what = f"What each fidelity changes for the oracle policy at p_tar {run.p_tar:g}"
         caption = f"{_caption(run, what, table.fidelity)} {table.note}"
-        section.drawings.append(Drawing("ablation", figure, caption))
+        section.drawings.append(Drawing("ablation", draw, caption))
         section.grids.append(table.grid())
     return section
 
@@ -227,7 +232,7 @@ def _examples(found: Findings) -> Section:
         if shown.pictures or shown.spectra:
             name = f"examples-{shown.kind}"
             what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
-            section.drawings.append(Drawing(name, drawn(shown), what))
+            section.drawings.append(Drawing(name, partial(drawn, shown), what))
     return section
 
 
