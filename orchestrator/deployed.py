@@ -54,13 +54,16 @@ def _heat_map(frame: pd.DataFrame, column: str, label: str) -> Figure:
     width = 1.6 + max(1.2 * len(values), 2.0)
     figure = Figure(figsize=(width, 0.7 + 0.27 * len(shown)), layout="constrained")
     panel = figure.add_subplot()
-    cells = frame.set_index(["kind", "level", column])
-    means = [[100 * cells["mean"][kind, level, value] for value in values] for kind, level in shown]
+    every = pd.MultiIndex.from_tuples((*condition, value) for condition in shown for value in values)
+    cells = 100 * frame.astype({"kind": str}).set_index(["kind", "level", column])[["mean", "margin"]]
+    means, margins = (
+        cells.reindex(every)[name].to_numpy().reshape(len(shown), len(values)) for name in ("mean", "margin")
+    )
     panel.imshow(means, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for row, (kind, level) in enumerate(shown):
-        for place, value in enumerate(values):
-            share, margin = means[row][place], 100 * cells["margin"][kind, level, value]
-            text = f"{share:.1f}" if pd.isna(margin) else f"{share:.1f} ± {margin:.1f}"
+    for row in range(len(shown)):
+        for place in range(len(values)):
+            share, margin = means[row, place], margins[row, place]
+            text = "–" if pd.isna(share) else f"{share:.1f}" + ("" if pd.isna(margin) else f" ± {margin:.1f}")
             colour = "white" if share > 55 else "black"
             panel.text(place, row, text, ha="center", va="center", color=colour, fontsize=8)
     panel.set_xticks(range(len(values)), [kind_name(str(value)) for value in values])

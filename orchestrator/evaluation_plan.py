@@ -78,16 +78,19 @@ class Evaluation:
         ]
         return self._add(params, spec.hardware, reads, before)
 
-    def time(self, measured: int) -> None:
-        """Latencies and missed deadlines. Times do not depend on what the weights are: seeds share a measurement."""
-        spec = self.spec
+    def time(self, measured: int, last: int) -> None:
+        """Latencies and missed deadlines, after the ``last`` measurement of all fidelities.
+
+        Times do not depend on what the weights are: seeds share a measurement.
+        """
+        spec, after = self.spec, {last} - {measured}
         for policy in self.spec.kinds.policies:
             for kind, level in spec.kinds.conditions:
                 reads = [measured, *self._decisions(policy, kind, level)]
                 where = f"policy {policy} on {kind} {level}"
-                self._add(Latency(policy, kind, level, spec.p_tar), where, reads)
+                self._add(Latency(policy, kind, level, spec.p_tar), where, reads, after)
                 missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
-                self._add(missed, where, reads)
+                self._add(missed, where, reads, after)
 
     def _sweep(self) -> list[int]:
         return [

@@ -56,7 +56,7 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
     folder, written = asked.folder.resolve(), 0
     with new_folder(folder) as content:
         for shard in track(shards, "Writing images", console=console, disable=not console.is_terminal):
-            tensors = _load(shard, engine, store)
+            tensors = _load(shard, selection.what, engine, store)
             target = content / shard.kind / str(shard.level)
             target.mkdir(parents=True, exist_ok=True)
             for image, pixels in zip(tensors["images"], _pixels(tensors, asked.selection.what), strict=True):
@@ -85,7 +85,7 @@ def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:
     return in_grey_levels(array) if what == "spectra" else array
 
 
-def _load(shard: Shard, engine: Engine, store: ArtifactStore) -> Tensors:
+def _load(shard: Shard, what: str, engine: Engine, store: ArtifactStore) -> Tensors:
     """A shard's arrays; a bad file is set aside, so that a submit makes it again."""
     artifact = shard.artifact
     assert artifact is not None  # select_shards sees to it
@@ -97,7 +97,7 @@ def _load(shard: Shard, engine: Engine, store: ArtifactStore) -> Tensors:
         write(engine, lambda session: set_aside(session, artifact.id))
         store.set_aside(artifact.uri)
         raise OrchestratorError(
-            f"{error}. It is set aside: the same submit as before makes it again."
+            f"{error}. It is set aside. Make it again with the same options: orchestrator submit {what}"
         ) from None
 
 

@@ -82,6 +82,8 @@ PARTS = {
     "link_seconds": ("link", GREY),
     "cloud_seconds": ("cloud", ORANGE),
 }
+TOTALS = {"p50_seconds": "_", "p95_seconds": "^"}
+"""Of the whole way, and their markers."""
 
 
 def where_time_goes(frame: pd.DataFrame) -> Figure:
@@ -93,13 +95,16 @@ def where_time_goes(frame: pd.DataFrame) -> Figure:
             there = with_pristine(frame[frame["profile"] == network], kind)
             shown_at = sorted(there["level"].unique())
             for side, policy in ((-width / 1.8, PRISTINE), (width / 1.8, DEPLOYED)):
-                of_policy = there[there["policy"] == policy].pivot_table("mean", "level", "quantity") * 1000
+                of_policy = there[there["policy"] == policy].pivot(
+                    index="level", columns="quantity", values="mean"
+                )
+                of_policy = 1000 * of_policy.reindex(index=shown_at, columns=(*PARTS, *TOTALS), dtype=float)
                 places = [place + side for place in range(len(shown_at))]
-                bottom = 0.0 * of_policy["mean_seconds"]
+                bottom = pd.Series(0.0, shown_at)
                 for part, (label, colour) in PARTS.items():
                     panel.bar(places, of_policy[part], width, bottom, color=colour, label=label)
                     bottom = bottom + of_policy[part]
-                for quantity, marker in (("p50_seconds", "_"), ("p95_seconds", "^")):
+                for quantity, marker in TOTALS.items():
                     label = quantity.removesuffix("_seconds")
                     panel.plot(places, of_policy[quantity], marker, color=INK, markersize=5, label=label)
             panel.set_xticks(range(len(shown_at)), [str(level) for level in shown_at])
@@ -147,7 +152,7 @@ def published(frame: pd.DataFrame) -> Figure:
     figure, panels = grid(len(quantities), len(kinds))
     for row, (quantity, label) in zip(panels, quantities.items(), strict=True):
         for panel, kind in zip(row, kinds, strict=True):
-            for policy in (PRISTINE, kind):
+            for policy in (policy for policy in (PRISTINE, kind) if policy in policies):
                 ours = replace(policies[policy], width=1.8)
                 theirs = replace(ours, label=f"{ours.label}, published", dashes="--", filled=False, width=1.2)
                 of_policy = with_pristine(frame[frame["policy"] == policy], kind)
@@ -162,10 +167,10 @@ def fidelities(frame: pd.DataFrame) -> Figure:
     """Overall accuracy of the pristine and of the matching expert, a line per fidelity."""
     lines = other_lines(frame["fidelity"])
     figure, panels = grid(2, len(distortions(frame)))
-    overall, policies = frame[frame["quantity"] == "overall_accuracy"], policy_lines(frame["policy"])
-    for row, policy in zip(panels, (PRISTINE, "oracle"), strict=True):
+    overall, policies = frame[frame["quantity"] == "overall_accuracy"], policy_lines((PRISTINE, "oracle"))
+    for row, (policy, line) in zip(panels, policies.items(), strict=True):
         levels(row, overall[overall["policy"] == policy], lines, by="fidelity")
-        percent(row, f"overall accuracy, %\n{policies[policy].label}")
+        percent(row, f"overall accuracy, %\n{line.label}")
     return with_legend(figure, panels[0][0])
 
 
@@ -177,7 +182,7 @@ def ablation(frame: pd.DataFrame) -> Figure:
         "edge_accuracy_gain": "accuracy on the edge",
     }
     lines = other_lines(frame["fidelity"])
-    del lines["corrected"]
+    lines.pop("corrected", None)
     figure, panels = grid(len(quantities), len(distortions(frame)))
     for row, (quantity, label) in zip(panels, quantities.items(), strict=True):
         levels(row, frame[frame["quantity"] == quantity], lines, by="fidelity")

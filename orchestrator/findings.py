@@ -10,6 +10,7 @@ from db.artifacts import ArtifactStore
 from orchestrator.examples import Examples, examples_of
 from orchestrator.layouts import CURVES
 from orchestrator.manifest import Manifest, manifest
+from orchestrator.panels import with_every_kind
 from orchestrator.results import ResultTable, estimate, tables
 
 SWEPT = """
@@ -59,7 +60,9 @@ def findings(session: Session, store: ArtifactStore, run_id: int) -> Findings:
 
 def _frame(tables: list[ResultTable]) -> pd.DataFrame:
     records = [record for table in tables for record in table.records()]
-    return pd.DataFrame(records).astype({"mean": float, "margin": float}) if records else pd.DataFrame()
+    if not records:
+        return pd.DataFrame()
+    return with_every_kind(pd.DataFrame(records).astype({"mean": float, "margin": float}))
 
 
 def _swept(session: Session, run_id: int) -> pd.DataFrame:
@@ -73,4 +76,4 @@ def _swept(session: Session, run_id: int) -> pd.DataFrame:
         offloading = sum(offloadings) / len(offloadings)
         lines.append((*group, offloading, found.mean, found.margin))
     names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "margin"]
-    return pd.DataFrame(lines, columns=names)
+    return with_every_kind(pd.DataFrame(lines, columns=names))

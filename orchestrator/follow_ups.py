@@ -44,7 +44,7 @@ def calibration(frame: pd.DataFrame) -> Figure:
     for row, number in zip(panels, exits, strict=True):
         of_exit = frame[frame["exit"] == number]
         for panel, kind in zip(row, kinds, strict=True):
-            for expert in dict.fromkeys((PRISTINE, expert_of(kind))):
+            for expert in (e for e in dict.fromkeys((PRISTINE, expert_of(kind))) if e in experts):
                 after = replace(
                     experts[expert], label=f"{experts[expert].label}, after calibration", width=1.8
                 )
@@ -140,7 +140,8 @@ def payload_accuracy(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     panel, width = figure.add_subplot(), 0.8 / len(payloads)
     for number, (payload, line) in enumerate(payloads.items()):
-        of_payload = accuracy[accuracy["payload"] == payload].set_index(["kind", "level"]).loc[shown]
+        of_payload = accuracy[accuracy["payload"] == payload].astype({"kind": str})
+        of_payload = of_payload.set_index(["kind", "level"]).reindex(pd.MultiIndex.from_tuples(shown))
         places = [place + width * (number - (len(payloads) - 1) / 2) for place in range(len(shown))]
         panel.bar(places, 100 * of_payload["mean"], 0.9 * width, color=line.colour, label=payload)
         panel.errorbar(places, 100 * of_payload["mean"], 100 * of_payload["margin"], fmt="none", ecolor=INK)

@@ -5,7 +5,7 @@ Labels are for people; keys (SHA-256) say what a result is computed from.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.spec import canonical_json
@@ -42,8 +42,8 @@ class Plan:
 
     releases: Mapping[str, str]
     jobs: list[PlannedJob] = field(default_factory=list)
-    targets: tuple[str, ...] = ()
-    """Stages that the plan is for: wanted even where they write no rows."""
+    targets: frozenset[int] = frozenset()
+    """Jobs that the plan is for, by position: wanted even where they write no rows."""
     _shared: dict[str, int] = field(default_factory=dict)
 
     def add(
@@ -70,24 +70,37 @@ class Plan:
         return self.jobs[position].label.rpartition(", ")[2]
 
 
-def cut(whole: Plan, targets: tuple[str, ...]) -> Plan:
-    """The jobs of some stages with all that they depend on, in the same order."""
-    kept = {position for position, job in enumerate(whole.jobs) if job.params.stage in targets}
+def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
+    """The jobs that the plan is for with all that they read, in the same order.
+
+    What stood after a job that is left out stands after that job's own parents.
+    """
+    targets = {position for position, job in enumerate(whole.jobs) if is_target(job.params)}
+    kept = set(targets)
     for position in reversed(range(len(whole.jobs))):
         if position in kept:
-            kept.update((*whole.jobs[position].reads, *whole.jobs[position].after))
+            kept.update(whole.jobs[position].reads)
     places = {old: new for new, old in enumerate(sorted(kept))}
+    jobs = []
+    for old in places:
+        job = whole.jobs[old]
+        reads = tuple(places[parent] for parent in job.reads)
+        after = {places[stood] for stood in _standing_in(whole, kept, job.after)} - set(reads)
+        jobs.append(dataclasses.replace(job, reads=reads, after=tuple(sorted(after))))
+    return Plan(whole.releases, jobs, frozenset(places[target] for target in targets))
 
-    def moved(positions: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(places[position] for position in positions)
 
-    jobs = [
-        dataclasses.replace(
-            whole.jobs[old], reads=moved(whole.jobs[old].reads), after=moved(whole.jobs[old].after)
-        )
-        for old in places
-    ]
-    return Plan(whole.releases, jobs, targets)
+def _standing_in(whole: Plan, kept: set[int], positions: Iterable[int]) -> set[int]:
+    """Those of the jobs that are kept, and for every other one the nearest before it that are."""
+    seen: set[int] = set()
+    waiting = list(positions)
+    while waiting:
+        position = waiting.pop()
+        if position not in seen and position not in kept:
+            job = whole.jobs[position]
+            waiting += (*job.reads, *job.after)
+        seen.add(position)
+    return seen & kept
 
 
 def _key(params: StageParams, input_keys: list[str], releases: Mapping[str, str]) -> str:

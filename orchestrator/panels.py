@@ -120,9 +120,17 @@ def other_lines(names: Iterable[object]) -> dict[str, Line]:
     }
 
 
+def with_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same, whose parts remember all its kinds: one of which a run has no result has an empty panel."""
+    if "kind" not in frame:
+        return frame
+    kinds = in_order(frame["kind"].astype(str))
+    return frame.assign(kind=pd.Categorical(frame["kind"].astype(str), kinds))
+
+
 def distortions(frame: pd.DataFrame) -> list[str]:
-    """The kinds in it, each of which has a panel with pristine as its level 0; pristine where it is alone."""
-    return [str(kind) for kind in in_order(frame["kind"]) if kind != PRISTINE] or [PRISTINE]
+    """The kinds of ``with_every_kind``, each of which has a panel; pristine, level 0 of all, where it is alone."""
+    return [str(kind) for kind in frame["kind"].cat.categories if kind != PRISTINE] or [PRISTINE]
 
 
 def conditions(frame: pd.DataFrame) -> list[tuple[str, int]]:

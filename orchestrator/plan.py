@@ -6,7 +6,7 @@ Here are the targets and all that comes before predictions but the experts, whic
 Jobs come in the order in which they should start: every parent before its children, the long training first.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from early_exit import backbones
@@ -21,17 +21,26 @@ from orchestrator.spec import Spec
 from tasks.params import Classify, Distort, Prepare, Spectra, StageParams, TrainBackbone, TrainClassifier
 from tasks.sections import BackboneTraining
 
-TARGETS = {
-    "distorted-dataset": ("distort",),
-    "spectra": ("spectra",),
-    "distortion-classifier": ("train-classifier", "classify"),
-    "experts": ("train-expert", "adapt-expert"),
-    "accuracy": ("sweep", "reliability", "outage"),
-    "offloading": ("sweep",),
-    "latency": ("payload-accuracy", "latency", "deadlines"),
-    "full-paper": ("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
+
+def _is_test_picture(params: StageParams) -> bool:
+    return isinstance(params, Distort) or (isinstance(params, Prepare) and params.split == TEST)
+
+
+def _is_one_of(*stages: str) -> Callable[[StageParams], bool]:
+    return lambda params: params.stage in stages
+
+
+TARGETS: dict[str, Callable[[StageParams], bool]] = {
+    "distorted-dataset": _is_test_picture,
+    "spectra": _is_one_of("spectra"),
+    "distortion-classifier": _is_one_of("train-classifier", "classify"),
+    "experts": _is_one_of("train-expert", "adapt-expert"),
+    "accuracy": _is_one_of("sweep", "reliability", "outage"),
+    "offloading": _is_one_of("sweep"),
+    "latency": _is_one_of("payload-accuracy", "latency", "deadlines"),
+    "full-paper": _is_one_of("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
 }
-"""Every step of the paper's README is a plan: full-paper's graph, cut short after these stages."""
+"""Every step of the paper's README is a plan: full-paper's graph, cut short after these jobs."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,13 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
             evaluation = _Walk(spec, dataset, whole, Variant(seed, fidelity)).to_predictions()
             evaluations.setdefault(fidelity, []).append(evaluation)
             before += evaluation.judge()
+    measured = []
     for seeds in evaluations.values():
-        measured = seeds[0].measure(before)
-        before = [measured]  # one measurement at a time
+        measured.append(seeds[0].measure(before))
+        before = measured[-1:]  # one measurement at a time, and nothing beside the last one either
+    for seeds, of_fidelity in zip(evaluations.values(), measured, strict=True):
         for evaluation in seeds:
-            evaluation.time(measured)
+            evaluation.time(of_fidelity, measured[-1])
     return cut(whole, TARGETS[spec.plan])
 
 

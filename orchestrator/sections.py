@@ -11,7 +11,7 @@ from orchestrator import deployed, figures, follow_ups
 from orchestrator.examples import drawn
 from orchestrator.findings import Findings
 from orchestrator.manifest import Manifest
-from orchestrator.panels import distortions, kind_name
+from orchestrator.panels import distortions, kind_name, with_every_kind
 from orchestrator.results import Grid, ResultTable
 
 Draw = Callable[[], Figure]
@@ -210,7 +210,7 @@ def _fidelities(found: Findings) -> Section:
     section = Section("fidelity", "Fidelity", lead)
     run, compared = found.run, [table.fidelity for table in found.of("accuracy")]
     if len(compared) > 1:
-        frame = pd.concat([found.frame("accuracy", fidelity) for fidelity in compared])
+        frame = with_every_kind(pd.concat([found.frame("accuracy", fidelity) for fidelity in compared]))
         what = f"Overall accuracy at p_tar {run.p_tar:g} by fidelity"
         caption = _caption(run, what, ", ".join(compared))
         section.drawings.append(Drawing("fidelity", partial(figures.fidelities, frame), caption))

@@ -49,7 +49,7 @@ def find(session: Session, plan: Plan) -> Need:
     for keys in _chunks([job.key for job in plan.jobs], 500):
         statement = select(Artifact.key, Artifact.id).where(Artifact.key.in_(keys))
         artifacts.update((key, artifact) for key, artifact in session.execute(statement))
-    wanted = [job.params.writes_rows or job.params.stage in plan.targets for job in plan.jobs]
+    wanted = [job.params.writes_rows or at in plan.targets for at, job in enumerate(plan.jobs)]
     must_run = [False] * len(plan.jobs)
     for position in reversed(range(len(plan.jobs))):
         job = plan.jobs[position]

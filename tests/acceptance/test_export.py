@@ -206,19 +206,24 @@ def test_a_run_of_several_seeds_and_fidelities_is_asked_which(variants, out, tmp
     assert len(set(read.values())) == 4
 
 
-def test_a_lost_file_is_named_and_a_submit_makes_it_again(variants, small, out, tmp_path):
-    asked = ("distorted-dataset", "--seed", "0", "--kind", "gaussian_blur", "--level", "3", "--format", "png")
+@pytest.mark.parametrize(
+    ("kind", "level", "label"),
+    [("gaussian_blur", "3", "gaussian_blur 3, %"), ("pristine", "0", "test %")],
+)
+def test_a_lost_file_is_named_and_a_submit_makes_it_again(variants, small, out, tmp_path, kind, level, label):
+    asked = ("distorted-dataset", "--seed", "0", "--kind", kind, "--level", level, "--format", "png")
     exported(variants, *asked, "--out", tmp_path / "before")
     statement = (
         "SELECT a.uri FROM jobs j JOIN artifacts a ON a.id = j.artifact_id"
-        " WHERE j.stage = 'distort' AND j.label LIKE 'gaussian_blur 3, %' ORDER BY j.id DESC"
+        " WHERE j.stage IN ('distort', 'prepare') AND j.label LIKE ? ORDER BY j.id DESC"
     )
-    uri = variants.value(statement)
+    uri = variants.value(statement, label)
     (variants.path / "artifacts" / uri).unlink()
     lost = variants.command("export", *asked, "--out", out)
     assert lost.returncode == 1
     assert lost.stderr == (
-        f"error: artifact {uri} is missing. It is set aside: the same submit as before makes it again.\n"
+        f"error: artifact {uri} is missing. It is set aside. "
+        "Make it again with the same options: orchestrator submit distorted-dataset\n"
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "before"]
     assert refused(variants, *asked, "--out", out) == (

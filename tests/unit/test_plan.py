@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from early_exit.distortion import distortion
-from orchestrator.plan import TARGETS, DatasetShape, plan
+from orchestrator.plan import DatasetShape, plan
 from orchestrator.spec import resolve
 from tasks.params import STAGES
 
@@ -565,6 +565,14 @@ def test_measurements_of_several_fidelities_come_one_after_another():
     assert both.jobs[second].after == (first,)
 
 
+def test_nothing_runs_beside_the_last_of_several_measurements():
+    both = planned('fidelity=["corrected", "released"]')
+    last = of(both, "measure")[-1]
+    for stage in TIMED:
+        for position in of(both, stage):
+            assert last in (*both.jobs[position].reads, *both.jobs[position].after)
+
+
 def test_squashed_pictures_are_those_of_training_only():
     released = planned("fidelity=squashed-resize")
     resized = {released.jobs[p].params.split: released.jobs[p].params.resize for p in of(released, "prepare")}
@@ -625,7 +633,7 @@ def test_released_spectra_are_of_pictures_prepared_at_their_own_size():
         ("experts", {"train-backbone": 1, "features": 27, "train-expert": 3}),
         ("accuracy", {"predict": 24, "sweep": 20, "classify": 8, "reliability": 12, "outage": 20}),
         ("offloading", {"predict": 24, "sweep": 20, "reliability": 0, "outage": 0}),
-        ("latency", {"measure": 1, "latency": 20, "deadlines": 20, "payload-accuracy": 6}),
+        ("latency", {"measure": 1, "latency": 20, "deadlines": 20, "payload-accuracy": 6, "sweep": 0}),
     ],
 )
 def test_a_step_is_the_whole_papers_graph_cut_short(small, name, stages):
@@ -650,9 +658,19 @@ def test_a_step_holds_nothing_that_its_targets_do_not_need():
     assert splits_of(cut, range(len(cut.jobs))) == {"train", "validation"}
 
 
+def test_what_stood_after_a_job_that_is_cut_off_stands_after_its_parents():
+    cut = planned(name="latency")
+    (measure,) = of(cut, "measure")
+    assert set(of(cut, "predict")) | set(of(cut, "classify")) <= set(cut.jobs[measure].after)
+
+
+def test_pristine_test_pictures_belong_to_the_distorted_dataset():
+    cut = planned(name="distorted-dataset")
+    assert cut.targets == {*of(cut, "prepare", split="test"), *of(cut, "distort")} == set(range(len(cut.jobs)))
+
+
 def test_the_whole_paper_is_not_cut(small):
     assert set(stages_of(small, range(len(small.jobs)))) == set(STAGES) - {"adapt-expert"}
-    assert set(TARGETS["full-paper"]) <= set(STAGES)
 
 
 # ---- keys ---------------------------------------------------------------------------------------------
