@@ -31,12 +31,20 @@ SELECT j.run_id AS run, j.fidelity, j.seed, s.policy, s.kind, s.level, s.p_tar, 
 FROM jobs j JOIN sweep_points s ON s.artifact_id = j.artifact_id
 """
 
+_INDEPENDENT = {
+    1: "CASE WHEN s.policy <> 'cloud-only' THEN s.r1 END",
+    2: "CASE WHEN s.policy <> 'cloud-only' THEN s.r2 END",
+    3: "CASE s.policy WHEN 'cloud-only' THEN NULL WHEN 'edge-only' THEN s.n ELSE s.r3 END",
+    4: "CASE WHEN s.policy <> 'edge-only' THEN s.n END",
+}
+"""A policy's last exit answers all that reach it (spec §9); NULL for an exit that the policy has not."""
+
 EXIT_RATES = "UNION ALL".join(
     _EXIT.format(
         exit=k,
         cumulative=" + ".join(f"s.n{i}" for i in range(1, k + 1)),
         before=" + ".join(["0", *(f"s.n{i}" for i in range(1, k))]),
-        independent=f"s.r{k}" if k < 4 else "s.n",
+        independent=_INDEPENDENT[k],
     )
     for k in (1, 2, 3, 4)
 )

@@ -59,9 +59,9 @@ def adapt(
     """Train the heads on fresh views in every epoch, the backbone in train mode.
 
     BatchNorm so normalises with each batch's statistics and keeps updating its running ones, which validation
-    uses. ``backbone_learning_rate``: the backbone's peak beside the heads' ``settings.learning_rate``; at 0 all
-    its weights are frozen. ``validation``'s pictures are distorted already. The fit's weights are
-    ``backbone.features.*`` and ``heads.exits.*``.
+    uses. ``fixed_order``: shuffled once for all epochs. ``backbone_learning_rate``: the backbone's peak beside the
+    heads' ``settings.learning_rate``; at 0 all its weights are frozen. ``validation``'s pictures are distorted
+    already. The fit's weights are ``backbone.features.*`` and ``heads.exits.*``.
     """
     set_deterministic(threads)
     model = BackboneWithHeads(start.backbone, classes=len(start.heads["exits.0.bias"]))
@@ -73,7 +73,8 @@ def adapt(
         return normalise(pictures).to(device), torch.tensor(labels).to(device)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        for index in batches_of(len(train[1]), settings.batch_size, None if fixed_order else rng):
+        order = np.random.default_rng(seed) if fixed_order else rng
+        for index in batches_of(len(train[1]), settings.batch_size, order):
             yield batch(np.stack([view(picture, rng) for picture in train[0][index]]), train[1][index])
 
     def validate() -> Iterable[Batch]:

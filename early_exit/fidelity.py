@@ -15,7 +15,7 @@ class Fidelity:
     squash: bool = False
     """Training pictures are resized to a square without regard to their shape (oddity 7)."""
     fixed_order: bool = False
-    """Experts see their training pictures in the same order in every epoch (oddity 6)."""
+    """Experts see their training pictures in one order in all epochs: that of a split stored shuffled (oddity 6)."""
     adapt_batchnorm: bool = False
     """The backbone's BatchNorm goes on learning statistics while a distortion's heads train (oddity 5)."""
     released_spectra: bool = False

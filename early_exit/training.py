@@ -94,10 +94,9 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, 
 """Weight decay is an L2 term of the loss in Adam (the paper's), and apart from it in AdamW."""
 
 
-def batches_of(count: int, batch_size: int, rng: np.random.Generator | None) -> list[np.ndarray]:
-    """All indices below ``count``, shuffled by ``rng`` where it is given, in batches that differ by one at most."""
-    order = np.arange(count) if rng is None else rng.permutation(count)
-    return np.array_split(order, math.ceil(count / batch_size))
+def batches_of(count: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """All indices below ``count``, shuffled by ``rng``, in batches that differ by one at most."""
+    return np.array_split(rng.permutation(count), math.ceil(count / batch_size))
 
 
 def exit_losses(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -320,7 +319,8 @@ def train_heads(
     """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)), on the CPU (spec §6).
 
     ``start``: the heads to start from (the pristine expert's), or None for fresh ones. The fit's weights
-    are ``exits.0.weight`` … ``exits.3.bias``. ``fixed_order``: no shuffling, as in the released code.
+    are ``exits.0.weight`` … ``exits.3.bias``. ``fixed_order``: shuffled once for all epochs, as the released
+    code's stored split is (spec §2).
     """
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
@@ -330,7 +330,9 @@ def train_heads(
     held_out = [torch.tensor(v) for v in validation_vectors], torch.tensor(validation_labels)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        order = batches_of(len(labels), settings.batch_size, None if fixed_order else rng)
+        order = batches_of(
+            len(labels), settings.batch_size, np.random.default_rng(seed) if fixed_order else rng
+        )
         return (([x[index] for x in inputs], targets[index]) for index in map(torch.tensor, order))
 
     def validate() -> Iterable[Batch]:

@@ -59,7 +59,10 @@ def _append(response: HTTPResponse, part: Path, start: int, progress: Callable[[
         while block := response.read1(1 << 18):
             arrived += len(block)
             if arrived > MAX_BYTES:
-                raise HTTPException(f"more than {MAX_BYTES:,} bytes")
+                part.unlink()
+                raise _error(
+                    response.url, f"more than {MAX_BYTES:,} bytes", "This is another file. Nothing is kept."
+                )
             file.write(block)
             progress(arrived)
     return arrived

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from early_exit import backbones
 from early_exit.distortion import version_of
 from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.vocabulary import PRISTINE
@@ -136,5 +137,6 @@ class ExpertTraining:
             seed=self.variant.seed,
             device=spec.device,
             threads=spec.training.threads,
+            backbone_version=backbones.version_of(spec.architecture.backbone),
         )
         return self._add(params, expert, reads)

@@ -56,7 +56,7 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
     folder, written = asked.folder.resolve(), 0
     with new_folder(folder) as content:
         for shard in track(shards, "Writing images", console=console, disable=not console.is_terminal):
-            tensors = _load(shard, selection.what, engine, store)
+            tensors = _load(shard, asked.selection.what, engine, store)
             target = content / shard.kind / str(shard.level)
             target.mkdir(parents=True, exist_ok=True)
             for image, pixels in zip(tensors["images"], _pixels(tensors, asked.selection.what), strict=True):

@@ -98,7 +98,7 @@ def where_time_goes(frame: pd.DataFrame) -> Figure:
                 of_policy = there[there["policy"] == policy].pivot(
                     index="level", columns="quantity", values="mean"
                 )
-                of_policy = 1000 * of_policy.reindex(index=shown_at, columns=(*PARTS, *TOTALS), dtype=float)
+                of_policy = 1000 * of_policy.reindex(index=shown_at, columns=[*PARTS, *TOTALS]).astype(float)
                 places = [place + side for place in range(len(shown_at))]
                 bottom = pd.Series(0.0, shown_at)
                 for part, (label, colour) in PARTS.items():

@@ -8,8 +8,9 @@ from early_exit.calibration import fit_temperatures
 from early_exit.distortion import distort
 from early_exit.features import extract
 from early_exit.images import augment
-from early_exit.network import Architecture, fold_batchnorm, load_heads, load_weights, predict_logits
+from early_exit.network import fold_batchnorm, load_heads, load_weights, predict_logits
 from early_exit.training import Settings
+from tasks.backbone import planned
 from tasks.job_io import JobContext, Output
 from tasks.params import AdaptExpert
 from tasks.pictures import View, changed, examples, in_turn
@@ -24,7 +25,7 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
 
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
-    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    architecture = planned(params, params.backbone_version)
     held_out = _held_out(params, context)
     fit = adapt(
         Start(

@@ -37,7 +37,7 @@ def answers(context: JobContext, policy: str, kind: str) -> Answers:
 
 
 def _chosen(context: JobContext, policy: str, kind: str, count: int) -> list[str]:
-    """The expert for each image; only policy ``classifier`` looks at what was seen."""
+    """The expert for each image; only those of ``ASKING_CLASSIFIER`` look at what was seen."""
     classified = context.inputs("classify")
     if not classified:
         return [expert_for(policy, kind, None)] * count

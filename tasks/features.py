@@ -4,6 +4,7 @@ import functools
 
 from early_exit.features import extract
 from early_exit.network import Architecture, Backbone, fold_batchnorm, load_weights
+from tasks.backbone import planned
 from tasks.job_io import Input, JobContext, Output
 from tasks.params import Features
 from tasks.pictures import View, changed, load_pictures
@@ -22,9 +23,8 @@ def compute(params: Features, context: JobContext) -> Output:
         augmented=params.augmented,
         seed=params.seed or 0,
     )
-    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
     (source,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
-    backbone = folded(source, architecture)
+    backbone = folded(source, planned(params, source.params["backbone_version"]))
     vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})

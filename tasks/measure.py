@@ -5,7 +5,8 @@ import numpy as np
 from db.results import StageTime
 from early_exit.classifier import load_classifier
 from early_exit.measure import measure
-from early_exit.network import Architecture, fold_batchnorm, load_heads, load_weights
+from early_exit.network import fold_batchnorm, load_heads, load_weights
+from tasks.backbone import planned
 from tasks.job_io import JobContext, Output
 from tasks.params import Measure
 from tasks.pictures import load_pictures
@@ -16,10 +17,10 @@ PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
-    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
-    pictures = load_pictures(context)["pictures"]
+    pictures, backbone = load_pictures(context)["pictures"], context.input("train-backbone")
+    architecture = planned(params, backbone.params["backbone_version"])
     times = measure(
-        fold_batchnorm(load_weights(context.input("train-backbone").load(), architecture)),
+        fold_batchnorm(load_weights(backbone.load(), architecture)),
         load_heads(heads_of(context.input("train-expert").load())),
         load_classifier(
             context.input("train-classifier").load(),

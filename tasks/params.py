@@ -147,8 +147,8 @@ class TrainBackbone(StageParams):
     seed: int | None
     device: str
     threads: int
-    backbone_version: int = 1
-    """That of the backbone's file."""
+    backbone_version: int
+    """That of the backbone's file, here and below."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class TrainExpert(StageParams):
     """
 
     stage = "train-expert"
-    version = 1
+    version = 2
     libraries = ("numpy", "torch")
     writes_rows = True
     deadline_seconds = 6 * 3600
@@ -210,7 +210,7 @@ class AdaptExpert(StageParams):
     """
 
     stage = "adapt-expert"
-    version = 1
+    version = 2
     libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
     writes_rows = True
     deadline_seconds = 7 * 24 * 3600
@@ -231,6 +231,7 @@ class AdaptExpert(StageParams):
     seed: int
     device: str
     threads: int
+    backbone_version: int
 
 
 @dataclass(frozen=True)

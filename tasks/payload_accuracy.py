@@ -1,8 +1,9 @@
 """payload-accuracy: the final exit's answers from feature maps that were sent in each form."""
 
 from db.results import PayloadAnswers
-from early_exit.network import Architecture, load_heads
+from early_exit.network import load_heads
 from early_exit.payload import final_answers
+from tasks.backbone import planned
 from tasks.features import folded
 from tasks.job_io import JobContext, Output
 from tasks.params import PayloadAccuracy
@@ -13,9 +14,9 @@ from tasks.train_expert import heads_of
 def compute(params: PayloadAccuracy, context: JobContext) -> Output:
     """Rows in ``payload_answers``, of one test shard."""
     pictures = load_pictures(context)
-    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
     (backbone,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
     (expert,) = context.inputs("train-expert") or context.inputs("adapt-expert")
+    architecture = planned(params, backbone.params["backbone_version"])
     heads = load_heads(heads_of(expert.load()))
     found = final_answers(folded(backbone, architecture), heads, pictures["pictures"], params.device)
     rows = [

@@ -5,6 +5,7 @@ from early_exit.backbones import BackboneError
 from early_exit.network import Architecture, layout, load_weights
 from early_exit.training import Settings, train_backbone
 from early_exit.weights import WeightsError, parse_weights
+from tasks.backbone import planned
 from tasks.epochs import epoch_rows
 from tasks.job_io import JobContext, Output, Refused
 from tasks.params import TrainBackbone
@@ -13,7 +14,7 @@ from tasks.pictures import examples
 
 def compute(params: TrainBackbone, context: JobContext) -> Output:
     """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
-    architecture = Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    architecture = planned(params, params.backbone_version)
     try:
         layout(architecture)
     except BackboneError as error:

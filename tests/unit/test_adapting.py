@@ -75,4 +75,5 @@ def test_every_epoch_sees_every_picture_in_an_order_of_its_own_or_a_fixed_one(st
     assert sorted(shuffled[:8]) == sorted(shuffled[8:]) == sorted(sums)
     assert shuffled[:8] != shuffled[8:]
     _, fixed = adapted(start, examples, fixed_order=True)
-    assert fixed == [*sums, *sums]
+    assert fixed[:8] == fixed[8:] != sums  # not class by class, as pictures come
+    assert sorted(fixed[:8]) == sorted(sums)

@@ -137,7 +137,7 @@ def cases():
     """By stage: (parameters, inputs as (stage, parameters, arrays)) of each call."""
     tested = ("prepare", {"split": "test"}, pictures(4))
     learned = [("prepare", {"split": s}, pictures(n, n)) for s, n in (("train", 8), ("validation", 4))]
-    trained = ("train-backbone", {}, backbone())
+    trained = ("train-backbone", {"backbone_version": 1}, backbone())
     seen = [
         ("spectra", {"split": split, "kind": kind}, spectra(count, 10 * number + count))
         for split, count in (("train", 4), ("validation", 2))
@@ -172,7 +172,7 @@ def cases():
         "train-backbone": [
             (
                 TrainBackbone(
-                    CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1
+                    CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1, 1
                 ),
                 learned,
             ),
@@ -190,7 +190,7 @@ def cases():
         "features, other backbones": [
             (
                 Features("test", "pristine", 0, (0,), 0.0, 0, False, other, False, None, "cpu"),
-                [tested, ("train-backbone", {}, backbone(other))],
+                [tested, ("train-backbone", {"backbone_version": 1}, backbone(other))],
             )
             for other in OTHERS
         ],
@@ -205,7 +205,7 @@ def cases():
             (
                 AdaptExpert(
                     *("gaussian_noise", ("gaussian_noise",), (1,), ((10, 40),), CLASSES, NARROW, False, True),
-                    *(TRAINING, 0.0, True, 5, "cpu", 1),
+                    *(TRAINING, 0.0, True, 5, "cpu", 1, 1),
                 ),
                 [*learned, trained, mine],
             )
@@ -222,7 +222,7 @@ def cases():
                         NARROW,
                         False,
                     ),
-                    *(True, TRAINING, 1e-4, True, 5, "cpu", 1),
+                    *(True, TRAINING, 1e-4, True, 5, "cpu", 1, 1),
                 ),
                 [*learned, trained, mine],
             )

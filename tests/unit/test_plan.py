@@ -666,7 +666,9 @@ def test_what_stood_after_a_job_that_is_cut_off_stands_after_its_parents():
 
 def test_pristine_test_pictures_belong_to_the_distorted_dataset():
     cut = planned(name="distorted-dataset")
-    assert cut.targets == {*of(cut, "prepare", split="test"), *of(cut, "distort")} == set(range(len(cut.jobs)))
+    assert (
+        cut.targets == {*of(cut, "prepare", split="test"), *of(cut, "distort")} == set(range(len(cut.jobs)))
+    )
 
 
 def test_the_whole_paper_is_not_cut(small):

@@ -19,5 +19,6 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("fidelity", sa.String(), nullable=True))
     runs = sa.table("runs", sa.column("id"), sa.column("spec", sa.JSON))
     jobs = sa.table("jobs", *map(sa.column, ("run_id", "stage", "seed", "fidelity")))
-    seed = sa.select(runs.c.spec["seed"].as_integer()).where(runs.c.id == jobs.c.run_id).scalar_subquery()
+    of_spec = sa.cast(runs.c.spec["seed"].as_string(), sa.BigInteger)  # as_integer() has 32 bits on Postgres
+    seed = sa.select(of_spec).where(runs.c.id == jobs.c.run_id).scalar_subquery()
     op.execute(sa.update(jobs).values(seed=seed, fidelity="corrected").where(jobs.c.stage.in_(WRITE_ROWS)))
