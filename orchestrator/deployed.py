@@ -13,6 +13,7 @@ from orchestrator.panels import (
     levels,
     other_lines,
     policy_lines,
+    with_every_kind,
     with_legend,
 )
 from orchestrator.results import in_order
@@ -32,15 +33,15 @@ def cross_expert(frame: pd.DataFrame) -> Figure:
 
 def classifier_cost(of_answers: pd.DataFrame, of_time: pd.DataFrame) -> Figure:
     """What asking the classifier costs against knowing the kind: accuracy, offloading, and time by network."""
-    kinds = distortions(of_answers)
-    figure, panels = grid(len(COSTS) + 1, len(kinds), height=2.0)
+    frame = with_every_kind(pd.concat([of_answers, of_time]))
+    figure, panels = grid(len(COSTS) + 1, len(distortions(frame)), height=2.0)
     line = policy_lines(["classifier"])
     for row, (quantity, label) in zip(panels, COSTS.items(), strict=False):
-        cost = of_answers[of_answers["quantity"] == quantity].assign(policy="classifier")
+        cost = frame[frame["quantity"] == quantity].assign(policy="classifier")
         levels(row, cost, line)
         row[0].set_ylabel(label)
     if len(of_time):
-        longer = of_time[of_time["quantity"] == "latency_cost"]
+        longer = frame[frame["quantity"] == "latency_cost"]
         levels(panels[-1], longer, other_lines(longer["profile"]), by="profile", scale=1000)
     panels[-1][0].set_ylabel("longer, ms")
     for row in panels:

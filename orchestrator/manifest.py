@@ -63,6 +63,13 @@ class Manifest:
         return f"run {self.run_id}, profile {self.profile}: {dataset}, {self.images.get('test', 0):,} test images"
 
     @property
+    def split(self) -> str:
+        """How images came to train, validation and test."""
+        if file := self.spec.get("split_file"):
+            return f"the given split (file with SHA-256 {file})"
+        return f"a stratified split (seed {self.spec['split_seed']})"
+
+    @property
     def caption(self) -> str:
         """For every table: the source, the seeds, and what ± means."""
         if len(self.seeds) == 1:
@@ -81,15 +88,15 @@ class Manifest:
     def differences(self, fidelity: str) -> str:
         """What to know before our numbers are set beside the published ones."""
         source = "drawn pictures" if self.built_in else "photographs"
-        size, split_seed = self.spec["image_size"], self.spec["split_seed"]
+        size = self.spec["image_size"]
         frozen = self.spec["backbone"]["epochs"] == 0 or FIDELITIES[fidelity].freeze_backbone
         name = self.spec["architecture"].get("backbone", MOBILENET_V2)  # runs of before there were several
         backbone = f"{'frozen' if frozen else 'trained'} {name}"
         return (
             "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
             "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "
-            f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of a "
-            f"stratified split (seed {split_seed}), {size} × {size}, profile {self.profile} ({backbone}), "
+            f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of "
+            f"{self.split}, {size} × {size}, profile {self.profile} ({backbone}), "
             f"fidelity {fidelity}. These are not the same pictures: compare shapes, not digits."
         )
 

@@ -1,11 +1,18 @@
 """`orchestrator report` of a finished run: every section and figure, nothing loaded, the numbers of the database."""
 
 import re
+import sqlite3
+from contextlib import closing
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
+
+from db.artifacts import ArtifactStore
+from db.engine import open_engine, reading
+from orchestrator.findings import findings
+from orchestrator.sections import sections
 
 SECTIONS = ("accuracy", "offloading", "latency", "trade-off", "examples", "classifier-confusion")
 SECTIONS += ("cross-expert", "payload-accuracy", "calibration", "outage", "deadlines")
@@ -144,6 +151,30 @@ def test_a_second_report_replaces_the_first_and_keeps_what_is_not_its_own(finish
     assert not (folder / "figures" / "gone.svg").exists()
     assert (folder / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in folder.iterdir()) == ["figures", "notes.txt", "report.html"]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "label LIKE '%gaussian_blur%'",
+        "label LIKE 'policy oracle %' OR label LIKE 'pristine expert %'",
+        "label LIKE 'policy classifier %' OR label LIKE 'policy pristine %'",
+        "id % 3 = 0",
+    ],
+)
+def test_every_figure_of_a_run_that_failed_in_part_is_drawn(finished, tmp_path, lost):
+    original, copy = (finished.home.path / "orchestrator.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(copy)) as database:
+        source.backup(database)
+        database.execute(f"UPDATE jobs SET artifact_id = NULL WHERE {lost}")  # noqa: S608  # our own
+        database.commit()
+    engine, store = open_engine(f"sqlite:///{copy}"), ArtifactStore(str(tmp_path))
+    with reading(engine) as session:
+        shown = sections(findings(session, store, 1))
+    engine.dispose()
+    assert {section.name for section in shown} >= {"accuracy", "latency", "cross-expert", "outage"}
+    for drawing in (drawing for section in shown for drawing in section.drawings):
+        assert drawing.draw().axes
 
 
 def test_a_folder_of_somebody_else_is_refused(finished, tmp_path):

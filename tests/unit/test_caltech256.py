@@ -175,7 +175,9 @@ def test_a_wrong_checksum_leaves_nothing(archive, place, console, served):
 
 def test_a_file_that_is_far_too_long_is_not_kept(archive, place, console, served, monkeypatch):
     monkeypatch.setattr("orchestrator.download.MAX_BYTES", len(served.content) - 1)
-    with pytest.raises(InfrastructureError, match="more than .* bytes. This is another file. Nothing is kept."):
+    with pytest.raises(
+        InfrastructureError, match=r"more than [\d,]+ bytes\. This is another file\. Nothing is kept\."
+    ):
         fetch(archive, place, console)
     assert list(place.parent.iterdir()) == []
 

@@ -12,7 +12,7 @@ from orchestrator.errors import UsageError
 from orchestrator.findings import Findings
 from orchestrator.folder import new_folder
 from orchestrator.manifest import Manifest
-from orchestrator.panels import INK, policy_lines
+from orchestrator.panels import INK, policy_lines, with_every_kind
 from orchestrator.progress import Standing
 from orchestrator.report import MARK, SETTINGS, Standings, _figures_of_ours, inlined, page
 from orchestrator.results import Grid
@@ -88,9 +88,11 @@ def test_the_policy_lets_nothing_be_loaded():
 def frame():
     """Overall accuracy of one policy at three conditions, over two seeds."""
     lines = [("pristine", 0, 0.9), ("gaussian_blur", 3, 0.5), ("gaussian_noise", 20, 0.4)]
-    return pd.DataFrame(
-        {"policy": "oracle", "kind": kind, "level": level, "mean": mean, "margin": 0.05}
-        for kind, level, mean in lines
+    return with_every_kind(
+        pd.DataFrame(
+            {"policy": "oracle", "kind": kind, "level": level, "mean": mean, "margin": 0.05}
+            for kind, level, mean in lines
+        )
     )
 
 
@@ -153,7 +155,7 @@ def test_bars_stack_the_parts_of_a_latency():
         for kind, level in (("pristine", 0), ("gaussian_blur", 3))
         for name, seconds in (parts | whole).items()
     ]
-    (panel,) = figures.where_time_goes(pd.DataFrame(lines)).axes
+    (panel,) = figures.where_time_goes(with_every_kind(pd.DataFrame(lines))).axes
     assert len(panel.patches) == 2 * 2 * 4
     tops = {round(bar.get_y() + bar.get_height(), 6) for bar in panel.patches}
     assert tops == {1, 3, 7, 15}  # milliseconds
