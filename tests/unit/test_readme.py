@@ -104,8 +104,8 @@ def test_every_statement_runs(engine, statement):
     assert query(engine, statement).columns
 
 
-def test_there_are_four_statements_and_all_views():
-    assert len(STATEMENTS) == 4
+def test_there_are_five_statements_and_all_views():
+    assert len(STATEMENTS) == 5
     table = README.partition("| view | ")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(VIEWS)
 
