@@ -47,6 +47,10 @@ class WeightsError(ValueError):
     """These are not weights of this backbone."""
 
 
+class WeightsOutOfReach(WeightsError):
+    """Their server does not answer."""
+
+
 def expected_shapes(width: float) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of ``features.*`` in torchvision's MobileNetV2 of this width.
 
@@ -205,7 +209,7 @@ def _download(url: str, sha256: str) -> bytes:
         with urllib.request.urlopen(url, timeout=60) as reply:
             data: bytes = reply.read(MAX_FILE_BYTES)
     except (urllib.error.URLError, OSError) as error:
-        raise WeightsError(
+        raise WeightsOutOfReach(
             f"weights {url!r}: cannot be downloaded: {error}. Download them elsewhere and give the file"
         ) from None
     digest = hashlib.sha256(data).hexdigest()

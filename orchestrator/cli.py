@@ -17,7 +17,7 @@ from db.schema import upgrade
 from early_exit.backbones import MOBILENET_V2, BackboneError
 from early_exit.dataset import DatasetError
 from early_exit.distortion import UnknownDistortion
-from early_exit.weights import WeightsError
+from early_exit.weights import WeightsError, WeightsOutOfReach
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
 from orchestrator.place import Place, current_place, open_store
 from orchestrator.runs import existing, newest_active, runs
@@ -157,7 +157,11 @@ def retry(
 
 
 @cli.command()
-def status(run: RunArgument = None) -> None:
+def status(
+    run: Annotated[
+        int | None, typer.Argument(metavar="[RUN]", help="The run's number; all runs without.")
+    ] = None,
+) -> None:
     """Show all runs, or the stages and failures of one."""
     from orchestrator.progress import failures, standing, table
 
@@ -177,7 +181,9 @@ def status(run: RunArgument = None) -> None:
 def results(
     run: RunArgument = None,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-    only: Annotated[list[str] | None, typer.Option("--table", metavar="NAME", help="Only this one.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this one; may be given again.")
+    ] = None,
 ) -> None:
     """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
     from orchestrator.layouts import named
@@ -192,7 +198,8 @@ def results(
     with reading(engine) as session:
         found = tables(session, run_id, layouts)
     if not found:
-        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
+        what = f"no rows for table {' or '.join(only)}" if only else "no results yet"
+        raise OrchestratorError(f"run {run_id} has {what}. See: orchestrator status {run_id}")
     if warning:
         print(warning, file=sys.stderr)
     print_tables(found, form, _console())
@@ -327,6 +334,8 @@ def main() -> None:
         cli()
     except OrchestratorError as error:
         _end(str(error), error.exit_code, debug)
+    except WeightsOutOfReach as error:
+        _end(str(error), InfrastructureError.exit_code, debug)
     except (BackboneError, DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
         _end(str(error), UsageError.exit_code, debug)
     except Unreachable as error:

@@ -262,7 +262,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown field '{where}'.{nearest(path[-1], _fields_beside(path))}"
     reason = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"field '{where}': {reason[0].lower()}{reason[1:]}{given}."
+    where = f"field '{where}': " if where else ""
+    return f"{where}{reason[0].lower()}{reason[1:]}{given}."
 
 
 def _fields_beside(path: list[str]) -> list[str]:

@@ -70,7 +70,7 @@ def test_status_shows_the_failure_and_results_says_that_what_it_shows_is_not_all
     assert shown == {"classifier_confusion", "payload_accuracy"}
     refused = home.command("results", "1", "--table", "accuracy")
     assert refused.returncode == 1
-    assert refused.stderr == "error: run 1 has no results yet. See: orchestrator status 1\n"
+    assert refused.stderr == "error: run 1 has no rows for table accuracy. See: orchestrator status 1\n"
 
 
 def test_the_file_restored_a_second_submit_computes_only_what_is_missing(edited):
