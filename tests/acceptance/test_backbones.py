@@ -17,7 +17,7 @@ THIRD_MAPS = {"resnet18": 256 * 4 * 4, "mobilenet_v3_large": 32 * 4 * 4}
 """Numbers in the map after stage 3 of a picture of 32 × 32, the stem's stride being 1: an eighth of the side."""
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenet_v3_large", marks=pytest.mark.slow)])
 def test_the_whole_paper_runs_on_another_backbone(home, small, name):
     options = small({"architecture.backbone": name} | LESS | OTHERS[name])
     done = home.command("submit", "full-paper", "--in-process", *options)
