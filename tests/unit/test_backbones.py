@@ -189,7 +189,7 @@ def taken(tmp_path):
     def take(arrays):
         digest = store.write_bytes(save(arrays), "given").sha256
         section, training = sections.Architecture(backbone="resnet18"), sections.BackboneTraining(epochs=0)
-        params = TrainBackbone(3, section, False, digest, False, training, None, "cpu", 1)
+        params = TrainBackbone(3, section, False, digest, False, training, None, "cpu", 1, 1)
         claim = Claim(1, 1, 1, params.stage, "", "key", {}, ())
         return tasks.train_backbone.compute(params, JobContext(claim, engine, store)).tensors
 
@@ -202,6 +202,12 @@ def test_given_weights_of_another_backbone_are_taken_as_they_are(taken, network)
     made = taken(given)
     assert made.keys() == given.keys()
     assert all(np.array_equal(made[name], array) for name, array in given.items())
+
+
+def test_a_backbone_of_another_version_is_refused(taken, monkeypatch):
+    monkeypatch.setattr("tasks.backbone.version_of", lambda name: 2)
+    with pytest.raises(Refused, match="planned with version 1 of backbone resnet18, but here is 2: submit"):
+        taken({})
 
 
 @pytest.mark.parametrize("network", ["resnet18"], indirect=True)
@@ -231,7 +237,7 @@ def test_given_weights_that_do_not_fit_fail_the_first_job_with_one_line(taken, n
         ),
         (
             ["architecture.backbone=resnet18", "fidelity=released"],
-            "field '': fidelity released drops blocks, which resnet18 cannot do without.",
+            "fidelity released drops blocks, which resnet18 cannot do without.",
         ),
     ],
 )
