@@ -1,7 +1,8 @@
 """The half of the plan that evaluates: from what every expert says of the test pictures to results."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from early_exit.distortion import version_of
 from early_exit.exits import expert_for
@@ -55,7 +56,12 @@ class Evaluation:
 
     def judge(self) -> list[int]:
         """All results that need no measured time; the positions of their jobs."""
-        return [*self._sweep(), *self._outage(), *self._reliability(), *self._payload_accuracy()]
+        return [
+            *self._of_every_policy(Sweep),
+            *self._of_every_policy(partial(Outage, seed=self.variant.seed)),
+            *self._reliability(),
+            *self._payload_accuracy(),
+        ]
 
     def measure(self, before: list[int]) -> int:
         """After every other result, and so after every prediction: nothing of the run is left to run beside it."""
@@ -92,21 +98,11 @@ class Evaluation:
                 missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
                 self._add(missed, where, reads, after)
 
-    def _sweep(self) -> list[int]:
+    def _of_every_policy(self, make: Callable[[str, str, int], StageParams]) -> list[int]:
+        """One job for each policy, kind and level, from what the policy answers there."""
         return [
             self._add(
-                Sweep(policy, kind, level),
-                f"policy {policy} on {kind} {level}",
-                self._decisions(policy, kind, level),
-            )
-            for policy in self.spec.kinds.policies
-            for kind, level in self.spec.kinds.conditions
-        ]
-
-    def _outage(self) -> list[int]:
-        return [
-            self._add(
-                Outage(policy, kind, level, self.variant.seed),
+                make(policy, kind, level),
                 f"policy {policy} on {kind} {level}",
                 self._decisions(policy, kind, level),
             )
