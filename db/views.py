@@ -1,9 +1,9 @@
 """The public face of the results: SQL views, each with ``run`` as its first column.
 
 A view joins jobs to result rows by the artifact that they share, so that a result computed once shows under
-every run that has it. ``fidelity`` and ``seed`` name
-the run's variant. Rates and accuracies are fractions of 1, times seconds, ``p_tar`` one of the 101
-thresholds; accuracies of no images are NULL. Casts make the same type of a rate on every database.
+every run that has it. ``fidelity`` and ``seed`` name the run's variant. Rates and accuracies are fractions of
+1, times seconds, ``p_tar`` one of the 101 thresholds; accuracies of no images are NULL. Casts make the same type
+of a rate on every database.
 """
 
 ACCURACY = """

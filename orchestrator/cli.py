@@ -334,12 +334,10 @@ def main() -> None:
         cli()
     except OrchestratorError as error:
         _end(str(error), error.exit_code, debug)
-    except WeightsOutOfReach as error:
+    except (Unreachable, WeightsOutOfReach) as error:
         _end(str(error), InfrastructureError.exit_code, debug)
     except (BackboneError, DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
         _end(str(error), UsageError.exit_code, debug)
-    except Unreachable as error:
-        _end(str(error), InfrastructureError.exit_code, debug)
     except DBAPIError as error:
         _end(f"database: {str(error.orig).strip().splitlines()[0]}", 4, debug)
     except OSError as error:

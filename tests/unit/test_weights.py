@@ -13,6 +13,7 @@ from torchvision.models import MobileNetV2
 
 from early_exit.weights import (
     WeightsError,
+    WeightsOutOfReach,
     check_weights,
     expected_shapes,
     imagenet_weights,
@@ -168,5 +169,5 @@ def test_a_download_that_would_run_code_is_refused(serve, tmp_path):
 
 
 def test_an_unreachable_download_says_what_to_do(serve):
-    with pytest.raises(WeightsError, match="cannot be downloaded: HTTP Error 404"):
+    with pytest.raises(WeightsOutOfReach, match="cannot be downloaded: HTTP Error 404"):
         imagenet_weights(serve(None))
