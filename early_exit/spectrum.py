@@ -51,3 +51,12 @@ def _in_8_bits(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def brightest(size: int, *, released: bool) -> float:
     """What a spectrum of this size is divided by to lie in [0, 1]."""
     return 255.0 if released else math.log(1 + 255 * size**2)
+
+
+def in_grey_levels(spectra: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Spectra (N, size, size) as 0–255: value / log(1 + 255·size²) · 255, rounded; uint8 ones as they are.
+
+    The divisor is the largest value that a spectrum can have, so that one grey level means the same in all.
+    """
+    largest = brightest(spectra.shape[-1], released=spectra.dtype == np.uint8)
+    return np.rint(spectra.astype(np.float64) / largest * 255).astype(np.uint8)

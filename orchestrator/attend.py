@@ -1,26 +1,14 @@
 """Staying with a run: keep its cluster going, show progress, and report when it has ended."""
 
-import subprocess
-from dataclasses import dataclass
-
 from rich.console import Console
 from sqlalchemy import Engine
 
 from db.engine import reading
 from db.models import JobState, RunState
 from db.runs import working_runs
-from orchestrator.embedded import (
-    clients_lock,
-    is_held,
-    lock,
-    start_supervisor,
-    stop_supervisor,
-    supervisor_lock,
-    up_lock,
-    wait_until_idle,
-)
-from orchestrator.errors import InfrastructureError
+from orchestrator.client import KeepAlive, stop_supervisor, wait_until_idle
 from orchestrator.layouts import HEADLINE
+from orchestrator.locks import clients_lock, is_held, lock, up_lock
 from orchestrator.output import print_table
 from orchestrator.place import Place
 from orchestrator.progress import Standing, failures, standing, watch
@@ -31,30 +19,7 @@ DETACHED = 130
 SOME_FAILED = 3
 NO_RESULT = 1
 SHOWN_FAILURES = 10
-RESTARTS = 5
 IDLE_SECONDS = 60.0
-
-
-@dataclass
-class KeepAlive:
-    """Starts the private cluster's supervisor again when it is gone, a few times."""
-
-    place: Place
-    tries: int = 0
-    started: subprocess.Popen[bytes] | None = None
-
-    def __call__(self) -> None:
-        if self.place.home is None or is_held(supervisor_lock(self.place.home)):
-            return
-        if self.started is not None and self.started.poll() is None:
-            return  # on its way to the lock
-        if self.tries == RESTARTS:
-            logs = self.place.home / "logs"
-            raise InfrastructureError(
-                f"the private cluster ended {RESTARTS} times. See {logs}/supervisor.log."
-            )
-        self.tries += 1
-        self.started = start_supervisor(self.place)
 
 
 def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:

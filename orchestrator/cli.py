@@ -257,7 +257,7 @@ def sql(
 @cli.command()
 def up() -> None:
     """Hold a private cluster that stays until Ctrl-C."""
-    from orchestrator.launch import hold
+    from orchestrator.client import hold
 
     place, _ = _open(create=True)
     hold(_private(place), _console())
@@ -272,7 +272,7 @@ def worker(
     name: Annotated[str | None, typer.Option(help="Unique among the workers of a cluster.")] = None,
 ) -> None:
     """Run one Celery worker by hand."""
-    from orchestrator.launch import become_worker
+    from orchestrator.worker import become_worker
 
     place, _ = _open(create=True)
     become_worker(place, queues, concurrency, name)
@@ -284,7 +284,7 @@ def flower(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve Flower, which shows the live queues; with a password."""
-    from orchestrator.launch import become_flower
+    from orchestrator.flower import become_flower
 
     place, _ = _open(create=True)
     become_flower(place, address, port, _console())
@@ -300,7 +300,7 @@ def migrate() -> None:
 @cli.command()
 def reconcile() -> None:
     """Run the reconciler of a shared cluster."""
-    from orchestrator.launch import reconcile_forever
+    from orchestrator.reconcile import reconcile_forever
 
     place, engine = _open(create=True)
     reconcile_forever(place, engine)

@@ -4,19 +4,15 @@ It ends when no run is active and no ``orchestrator up`` holds it. Whoever wants
 second one finds the lock taken and leaves at once.
 """
 
-import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 import redis
 
@@ -24,8 +20,11 @@ from db.dispatch import forget_rings
 from db.engine import open_engine, read, write
 from db.recovery import busy_processes, release_processes, release_worker
 from db.runs import working_runs
+from orchestrator.client import START_SECONDS
 from orchestrator.errors import InfrastructureError
-from orchestrator.place import HOME_VARIABLE, Place, current_place, open_store, socket_path, visible_gpus
+from orchestrator.hardware import visible_gpus
+from orchestrator.locks import is_held, lock, supervisor_lock, up_lock
+from orchestrator.place import Place, current_place, open_store, socket_path
 from orchestrator.processes import (
     children,
     end_leftovers,
@@ -33,7 +32,6 @@ from orchestrator.processes import (
     recorded,
     start,
     stop,
-    valkey_binary,
     valkey_command,
     worker_command,
     worker_environment,
@@ -44,85 +42,9 @@ from tasks.code import codes
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 30.0
 RESTART_SECONDS = 2.0
 EARLY_SECONDS = 10.0
 EARLY_ENDS = 5
-
-
-@contextmanager
-def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
-    """Hold a lock file; None when another process holds it. The kernel frees it with the process.
-
-    A second's patience: ``is_held`` takes the lock for an instant.
-    """
-    with path.open("a+") as file:
-        deadline = time.monotonic() + 1
-        while not (taken := _take(file, shared=shared)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield file if taken else None
-
-
-def is_held(path: Path) -> bool:
-    """Whether any process holds this lock."""
-    with path.open("a+") as file:
-        return not _take(file, shared=False)
-
-
-def _take(file: IO[str], *, shared: bool) -> bool:
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def supervisor_lock(home: Path) -> Path:
-    """Held by the supervisor; its text is the supervisor's pid."""
-    return home / "run" / "supervisor.lock"
-
-
-def up_lock(home: Path) -> Path:
-    """Held by ``orchestrator up``."""
-    return home / "run" / "up.lock"
-
-
-def clients_lock(home: Path) -> Path:
-    """Shared by every command that watches a run."""
-    return home / "run" / "clients.lock"
-
-
-def start_supervisor(place: Place) -> subprocess.Popen[bytes]:
-    """Start a supervisor in the background; it leaves at once where another one runs."""
-    assert place.home is not None
-    valkey_binary()  # refuse here, where a person sees it
-    command = [sys.executable, "-P", "-m", "orchestrator.embedded"]
-    return start("supervisor", command, {HOME_VARIABLE: str(place.home)}, _without_addresses(place))
-
-
-def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> None:
-    """End the supervisor and with it the cluster, and wait until it is gone.
-
-    ``started`` may not have come as far as its lock yet.
-    """
-    assert place.home is not None
-    if started is not None and started.poll() is None:
-        started.terminate()
-        started.wait()
-    path = supervisor_lock(place.home)
-    deadline = time.monotonic() + 2 * START_SECONDS
-    while is_held(path) and time.monotonic() < deadline:
-        with suppress(ValueError, ProcessLookupError):
-            os.kill(int(path.read_text()), signal.SIGTERM)
-        time.sleep(0.2)
-
-
-def wait_until_idle(place: Place, seconds: float) -> None:
-    """Wait for the supervisor to end by itself, which it does when no run is active."""
-    assert place.home is not None
-    deadline = time.monotonic() + seconds
-    while is_held(supervisor_lock(place.home)) and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 class Supervisor:
@@ -252,11 +174,6 @@ class Supervisor:
                 time.sleep(0.02)
         if not self.stopping:
             raise InfrastructureError(f"Valkey did not start; see {self.home}/logs/valkey.log.")
-
-
-def _without_addresses(place: Place) -> Place:
-    """The supervisor finds its addresses by its home folder, as every command does."""
-    return Place(place.home, "", "", "")
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from PIL import Image
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore, BadArtifact
+from early_exit.spectrum import in_grey_levels
 from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError
-from orchestrator.export import in_grey_levels
 from orchestrator.manifest import Manifest
 from orchestrator.panels import WIDTH, condition_name
 from orchestrator.shards import ARRAYS, Selection, select_shards

@@ -17,11 +17,10 @@ from db.artifacts import ArtifactStore, BadArtifact, Tensors
 from db.engine import reading, write
 from db.models import Image, Run
 from db.recovery import set_aside
-from early_exit.spectrum import brightest
-from orchestrator.errors import OrchestratorError, UsageError
+from early_exit.spectrum import in_grey_levels
+from orchestrator.errors import OrchestratorError, UsageError, nearest
 from orchestrator.folder import new_folder
 from orchestrator.shards import ARRAYS, Selection, Shard, select_shards
-from orchestrator.spec import nearest
 
 FORMATS: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 75}, "png": {"format": "PNG"}}
 """How Pillow saves a file: 75 is its default for JPEG, which the released scripts leave as it is (spec §3)."""
@@ -68,15 +67,6 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
     console.print(
         f"{what}: {written:,} files of {len(images):,} images in '{folder}'.", soft_wrap=True, markup=False
     )
-
-
-def in_grey_levels(spectra: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Spectra (N, size, size) as 0–255: value / log(1 + 255·size²) · 255, rounded; uint8 ones as they are.
-
-    The divisor is the largest value that a spectrum can have, so that one grey level means the same in all.
-    """
-    largest = brightest(spectra.shape[-1], released=spectra.dtype == np.uint8)
-    return np.rint(spectra.astype(np.float64) / largest * 255).astype(np.uint8)
 
 
 def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:

@@ -1,8 +1,30 @@
-"""What `celery -A orchestrator.flower` loads: the app that Flower looks through."""
+"""Turning this process into Flower, which shows the live queues of a place."""
 
-from tasks.app import broker_url_from_environment, create_app
+import os
+import secrets
+import sys
+from typing import NoReturn
 
-app = create_app(broker_url_from_environment())
-# Flower asks from many threads at once, and each holds one connection while it waits for a second: they would
-# wait for each other for ever, and no event would be seen.
-app.conf.broker_pool_limit = None
+from rich.console import Console
+
+from orchestrator.client import require_cluster
+from orchestrator.errors import UsageError
+from orchestrator.place import Place
+from orchestrator.processes import become
+
+PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
+
+
+def become_flower(place: Place, address: str, port: int, console: Console) -> NoReturn:
+    """Turn this process into Flower: read-only, with a password."""
+    require_cluster(place)
+    environment = {"PYTHONSAFEPATH": "1"}
+    if not os.environ.get(PASSWORD_VARIABLE):
+        if place.home is None:
+            raise UsageError(f"Flower needs a password. Set {PASSWORD_VARIABLE}=USER:PASSWORD.")
+        environment[PASSWORD_VARIABLE] = f"orchestrator:{secrets.token_urlsafe(12)}"
+        user, _, password = environment[PASSWORD_VARIABLE].partition(":")
+        console.print(f"http://{address}:{port}  user {user}  password {password}")
+    command = [sys.executable, "-P", "-m", "celery", "-A", "orchestrator.flower_app", "flower"]
+    options = [f"--address={address}", f"--port={port}", "--read_only", "--max_tasks=20000"]
+    become([*command, *options], place, environment)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.embedded import lock
 from orchestrator.errors import UsageError
+from orchestrator.locks import lock
 
 
 @contextmanager

@@ -1,40 +1,26 @@
 """What the commands do that start something: a run, a cluster, a worker, Flower, a reconciler."""
 
-import logging
-import os
-import secrets
-import signal
-import socket
-import sys
-import time
 from collections import Counter
 from functools import partial
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
-from db.dispatch import QUEUES, top_up
+from db.dispatch import top_up
 from db.engine import reading, write
 from db.models import RunState
-from orchestrator.attend import KeepAlive, attend, report
-from orchestrator.embedded import is_held, lock, stop_supervisor, supervisor_lock, up_lock
-from orchestrator.errors import InfrastructureError, UsageError
+from orchestrator.attend import attend, report
 from orchestrator.in_process import run_in_process
 from orchestrator.place import Place, open_store
-from orchestrator.processes import worker_command, worker_environment
 from orchestrator.progress import standing
-from orchestrator.reconcile import Reconciler
 from orchestrator.request import Request, Resolved, resolve_request
-from orchestrator.spec import nearest
 from orchestrator.submit import find
 from orchestrator.submit import submit as store_run
 from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import ring
 
-PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
 COMMAND_PATIENCE_SECONDS = 2.0
 """Somebody waits for a command; what it does not ring for, the reconciler does."""
 
@@ -116,67 +102,3 @@ def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
     shown.add_section()
     shown.add_row("all", str(len(stages)), str(len(stages) - to_run.total()), str(to_run.total()))
     console.print(shown)
-
-
-def hold(place: Place, console: Console) -> None:
-    """Keep a private cluster going until Ctrl-C."""
-    assert place.home is not None
-    with lock(up_lock(place.home)) as held:
-        if held is None:
-            raise UsageError(f"another `orchestrator up` holds the cluster under '{place.home}'.")
-        keep_alive = KeepAlive(place)
-        console.print(f"Private cluster under {place.home}; logs in {place.home / 'logs'}. Ctrl-C ends it.")
-        try:
-            while True:
-                keep_alive()
-                time.sleep(1)
-        except KeyboardInterrupt:
-            console.print("Stopping the workers …")
-    stop_supervisor(place, keep_alive.started)
-
-
-def become_worker(place: Place, queues: str, concurrency: int | None, name: str | None) -> NoReturn:
-    """Turn this process into a Celery worker of the place."""
-    for queue in queues.split(","):
-        if queue not in QUEUES:
-            raise UsageError(f"unknown queue '{queue}'.{nearest(queue, QUEUES)}")
-    if concurrency is None:
-        concurrency = 1 if "gpu" in queues.split(",") else os.cpu_count() or 1
-    _require_cluster(place)
-    name = name or f"{queues.replace(',', '-')}-{os.getpid()}"
-    node = name if "@" in name else f"{name}@{socket.gethostname()}"
-    _become(worker_command(queues, concurrency, node), place, worker_environment(node))
-
-
-def become_flower(place: Place, address: str, port: int, console: Console) -> NoReturn:
-    """Turn this process into Flower: read-only, with a password."""
-    _require_cluster(place)
-    environment = {"PYTHONSAFEPATH": "1"}
-    if not os.environ.get(PASSWORD_VARIABLE):
-        if place.home is None:
-            raise UsageError(f"Flower needs a password. Set {PASSWORD_VARIABLE}=USER:PASSWORD.")
-        environment[PASSWORD_VARIABLE] = f"orchestrator:{secrets.token_urlsafe(12)}"
-        user, _, password = environment[PASSWORD_VARIABLE].partition(":")
-        console.print(f"http://{address}:{port}  user {user}  password {password}")
-    command = [sys.executable, "-P", "-m", "celery", "-A", "orchestrator.flower", "flower"]
-    options = [f"--address={address}", f"--port={port}", "--read_only", "--max_tasks=20000"]
-    _become([*command, *options], place, environment)
-
-
-def reconcile_forever(place: Place, engine: Engine) -> None:
-    """The reconciler as a process of its own."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
-    Reconciler(engine, open_store(place), create_app(place.broker_url)).forever()
-
-
-def _require_cluster(place: Place) -> None:
-    if place.home is not None and not is_held(supervisor_lock(place.home)):
-        raise InfrastructureError(f"no private cluster runs under '{place.home}'. Start one: orchestrator up")
-
-
-def _become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:
-    sys.stdout.flush()
-    if place.home is not None:
-        os.chdir(place.home / "run")
-    os.execve(command[0], command, {**os.environ, **place.variables, **environment})

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, OUTAGE_THRESHOLDS, THRESHOLDS
-from orchestrator.errors import UsageError
-from orchestrator.spec import nearest
+from orchestrator.errors import UsageError, nearest
 
 Row = dict[str, Any]
 

@@ -1,7 +1,6 @@
 """Where this command works: a private cluster under one home folder, or the three addresses of a shared one."""
 
 import os
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,21 +91,3 @@ def open_store(place: Place) -> ArtifactStore:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"artifact store '{place.artifacts_url}': {error.strerror}.") from None
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that workers are pinned to: those of CUDA_VISIBLE_DEVICES where it is set, else all."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu]
-    return [str(number) for number in range(len(gpu_names()))]
-
-
-def gpu_names() -> list[str]:
-    """Models of the NVIDIA GPUs here, asked without CUDA; empty where there are none."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -192,3 +193,11 @@ def _group(process: psutil.Process) -> int | None:
         return os.getpgid(process.pid)
     except ProcessLookupError:
         return None
+
+
+def become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:
+    """Turn this process into another program, with the addresses of the place in its environment."""
+    sys.stdout.flush()
+    if place.home is not None:
+        os.chdir(place.home / "run")
+    os.execve(command[0], command, {**os.environ, **place.variables, **environment})

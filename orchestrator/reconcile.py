@@ -1,6 +1,7 @@
 """What keeps a cluster moving, round by round; any number of these may run."""
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
 from db.runs import active_runs, settle_run
+from orchestrator.place import Place, open_store
+from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import ring, waiting_messages
 
@@ -126,3 +129,10 @@ def _has_drifted(session: Session) -> bool:
 
 def _recount(session: Session) -> int:
     return sum(recount(session, run_id) for run_id in active_runs(session))
+
+
+def reconcile_forever(place: Place, engine: Engine) -> None:
+    """The reconciler as a process of its own."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
+    Reconciler(engine, open_store(place), create_app(place.broker_url)).forever()

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
 from early_exit.weights import check_weights, expected_shapes, imagenet_weights, parse_weights, read_file
 from orchestrator.dataset import StoredDataset, drawn_folder, store_dataset
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, nearest
 from orchestrator.graph import Plan
-from orchestrator.place import gpu_names
+from orchestrator.hardware import hardware
 from orchestrator.plan import TARGETS, plan
-from orchestrator.spec import Spec, nearest, resolve
+from orchestrator.spec import Spec, resolve
 from tasks.code import releases
 
 
@@ -88,7 +87,7 @@ def check(request: Request) -> Spec:
 def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, local: bool) -> Resolved:
     """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
     spec = check(request)
-    settled = {"hardware": spec.hardware or _hardware(spec.device, local=local)}
+    settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
     weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
     folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
@@ -111,17 +110,3 @@ def _read_weights(source: str, spec: Spec) -> bytes:
         named = f"{MOBILENET_V2} of width {architecture.width:g}"
         check_weights(tensors, expected_shapes(architecture.width), named)
     return content
-
-
-def _hardware(device: str, *, local: bool) -> str:
-    if device == "cuda":
-        names = gpu_names()
-        if not names and local:
-            raise UsageError("device 'cuda': this machine has no NVIDIA GPU. Use --set device=cpu.")
-        return names[0] if names else "cuda"
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

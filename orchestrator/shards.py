@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from db.models import Artifact, Job, JobDependency
 from early_exit.fidelity import FIDELITIES
 from early_exit.vocabulary import PRISTINE
-from orchestrator.errors import UsageError
-from orchestrator.spec import nearest
+from orchestrator.errors import UsageError, nearest
 
 ARRAYS = {"distorted-dataset": "pictures", "spectra": "spectra"}
 """What can be had, named as the plan that makes it, and the array that it is in an artifact."""

@@ -1,7 +1,6 @@
 """What a run should compute: profiles, overrides, validation, and one-line errors for people."""
 
 import dataclasses
-import difflib
 import json
 import tomllib
 from importlib import resources
@@ -24,7 +23,7 @@ from early_exit.distortion import distortion, known
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
 from early_exit.vocabulary import BASELINES, THRESHOLDS
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, nearest
 from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
@@ -194,13 +193,6 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
         return Spec.model_validate(fields)
     except ValidationError as error:
         raise UsageError(_explain(error)) from None
-
-
-def nearest(name: str, names: Any) -> str:
-    """A sentence that proposes the nearest of ``names``, or lists them all."""
-    known = list(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known)}."
 
 
 def canonical_json(value: Any) -> str:

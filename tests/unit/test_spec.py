@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from early_exit.vocabulary import THRESHOLDS
-from orchestrator.errors import UsageError
-from orchestrator.spec import PROFILES, Spec, canonical_json, nearest, resolve
+from orchestrator.errors import UsageError, nearest
+from orchestrator.spec import PROFILES, Spec, canonical_json, resolve
 
 
 def refusal(profile, *settings, config=None):
