@@ -1,7 +1,7 @@
 """Tables of the engine: runs, jobs, their dependencies and attempts, artifacts, datasets.
 
 Times are seconds since 1970 UTC by the database's clock. Results have tables of their own in
-``db.results``.
+``db.results.tables``.
 """
 
 from enum import StrEnum

@@ -7,8 +7,8 @@ from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import OperationalError
 
 from db.engine import DatabaseError
-from db.published import write_down
-from db.views import VIEWS
+from db.results.published import write_down
+from db.results.views import VIEWS
 
 HEAD = "0006"
 """The newest revision in ``db/migrations``."""

@@ -4,8 +4,8 @@ from rich.console import Console
 
 from early_exit.cost import SIDE, cumulative_shares
 from early_exit.network import Architecture, layout
-from orchestrator.output import print_table
-from orchestrator.results import Grid
+from orchestrator.results.formats import print_table
+from orchestrator.results.tables import Grid
 from tasks import sections
 
 COLUMNS = ["block", "kind", "output", "parameters", "cost", "cumulative %", "branch"]

@@ -18,9 +18,9 @@ from early_exit.backbones import MOBILENET_V2, BackboneError
 from early_exit.dataset import DatasetError
 from early_exit.distortion import UnknownDistortion
 from early_exit.weights import WeightsError, WeightsOutOfReach
+from orchestrator.cluster.place import Place, current_place, open_store
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
-from orchestrator.place import Place, current_place, open_store
-from orchestrator.runs import existing, newest_active, runs
+from orchestrator.runs.which import existing, newest_active, runs
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -72,8 +72,8 @@ def submit(
     in_process: Annotated[bool, typer.Option("--in-process", help="No workers: for debugging.")] = False,
 ) -> None:
     """Run the whole paper, or attach to the run of the same spec."""
-    from orchestrator.launch import launch
-    from orchestrator.request import Request, check
+    from orchestrator.submit.launch import launch
+    from orchestrator.submit.request import Request, check
 
     request = Request(
         plan,
@@ -99,7 +99,7 @@ def backbone(
 ) -> None:
     """Show a backbone's blocks, their cost, and the blocks that its branches stand after."""
     from orchestrator.backbone import show
-    from orchestrator.spec import resolve
+    from orchestrator.plan.spec import resolve
 
     show(resolve("paper", [*(settings or []), f"architecture.backbone={name}"]).architecture, _console())
 
@@ -110,7 +110,7 @@ def data(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, for --dataset.")],
 ) -> None:
     """Download the paper's photographs, checked; an interrupted download is gone on with."""
-    from orchestrator.caltech256 import CALTECH256, fetch
+    from orchestrator.files.caltech256 import CALTECH256, fetch
 
     if name != "caltech256":
         raise UsageError(f"unknown dataset '{name}'. Known: caltech256.")
@@ -120,9 +120,9 @@ def data(
 @cli.command()
 def resume(run: ActiveRunArgument = None) -> None:
     """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
-    from orchestrator.attend import attend
-    from orchestrator.control import refuse_other_code
-    from orchestrator.progress import standing
+    from orchestrator.runs.control import refuse_other_code
+    from orchestrator.runs.progress import standing
+    from orchestrator.submit.follow import attend
 
     place, engine = _open()
     run_id = existing(engine, run if run is not None else newest_active(engine))
@@ -134,7 +134,7 @@ def resume(run: ActiveRunArgument = None) -> None:
 @cli.command()
 def cancel(run: ActiveRunArgument = None) -> None:
     """Stop a run; what is finished stays."""
-    from orchestrator.control import cancel_run
+    from orchestrator.runs.control import cancel_run
 
     _, engine = _open()
     cancel_run(engine, existing(engine, run if run is not None else newest_active(engine)), _console())
@@ -146,8 +146,8 @@ def retry(
     wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
 ) -> None:
     """Try again what failed, was cancelled or skipped in a run that has ended."""
-    from orchestrator.control import refuse_other_code, retry_run
-    from orchestrator.launch import go_on
+    from orchestrator.runs.control import refuse_other_code, retry_run
+    from orchestrator.submit.launch import go_on
 
     place, engine = _open()
     run_id, console = existing(engine, run), _console()
@@ -163,7 +163,7 @@ def status(
     ] = None,
 ) -> None:
     """Show all runs, or the stages and failures of one."""
-    from orchestrator.progress import failures, standing, table
+    from orchestrator.runs.progress import failures, standing, table
 
     _, engine = _open()
     if run is None:
@@ -186,10 +186,10 @@ def results(
     ] = None,
 ) -> None:
     """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
-    from orchestrator.layouts import named
-    from orchestrator.output import print_tables
-    from orchestrator.progress import standing
-    from orchestrator.results import tables
+    from orchestrator.results.formats import print_tables
+    from orchestrator.results.layouts import named
+    from orchestrator.results.tables import tables
+    from orchestrator.runs.progress import standing
 
     layouts = named(only or [])
     _, engine = _open()
@@ -214,7 +214,7 @@ def report(
     ] = None,
 ) -> None:
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
-    from orchestrator.report import write_report
+    from orchestrator.report.page import write_report
 
     place, engine = _open()
     write_report(engine, open_store(place), existing(engine, run), out, _console())
@@ -232,8 +232,8 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jpg (quality 75) or png.")] = "jpg",
 ) -> None:
     """Write a run's distorted pictures, or their spectra, as KIND/LEVEL/N.jpg."""
-    from orchestrator.export import Export, write_images
-    from orchestrator.shards import Selection
+    from orchestrator.files.export import Export, write_images
+    from orchestrator.files.shards import Selection
 
     place, engine = _open()
     selection = Selection(what, kind, level, seed, fidelity)
@@ -247,8 +247,8 @@ def sql(
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
     """Query tables and views; read-only."""
-    from orchestrator.output import print_answer
-    from orchestrator.sql import query
+    from orchestrator.results.formats import print_answer
+    from orchestrator.results.sql import query
 
     _, engine = _open()
     print_answer(query(engine, statement), form, _console())
@@ -257,7 +257,7 @@ def sql(
 @cli.command()
 def up() -> None:
     """Hold a private cluster that stays until Ctrl-C."""
-    from orchestrator.client import hold
+    from orchestrator.cluster.client import hold
 
     place, _ = _open(create=True)
     hold(_private(place), _console())
@@ -272,7 +272,7 @@ def worker(
     name: Annotated[str | None, typer.Option(help="Unique among the workers of a cluster.")] = None,
 ) -> None:
     """Run one Celery worker by hand."""
-    from orchestrator.worker import become_worker
+    from orchestrator.cluster.worker import become_worker
 
     place, _ = _open(create=True)
     become_worker(place, queues, concurrency, name)
@@ -284,7 +284,7 @@ def flower(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve Flower, which shows the live queues; with a password."""
-    from orchestrator.flower import become_flower
+    from orchestrator.cluster.flower import become_flower
 
     place, _ = _open(create=True)
     become_flower(place, address, port, _console())
@@ -300,7 +300,7 @@ def migrate() -> None:
 @cli.command()
 def reconcile() -> None:
     """Run the reconciler of a shared cluster."""
-    from orchestrator.reconcile import reconcile_forever
+    from orchestrator.cluster.reconcile import reconcile_forever
 
     place, engine = _open(create=True)
     reconcile_forever(place, engine)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from db.jobs import Rows
-from db.results import TrainingEpoch
+from db.results.tables import TrainingEpoch
 from early_exit.training import Epoch
 
 

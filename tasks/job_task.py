@@ -69,7 +69,7 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
     try:
         with Heartbeat(engine, held, watched=workplace.watched) as heartbeat:
             with heartbeat.undisturbed():  # an interrupted import of torch ruins the process
-                module = importlib.import_module(f"tasks.{held.stage.replace('-', '_')}")
+                module = importlib.import_module(f"tasks.stages.{held.stage.replace('-', '_')}")
             outcome = _compute(context, module)
         if write(engine, lambda session: finish(session, held, outcome)):
             context.checkpoint.delete()

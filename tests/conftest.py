@@ -12,7 +12,7 @@ from harness.postgres import PostgresServer, Programs
 from sqlalchemy import Engine, select, text
 
 import db.clock
-import db.results  # the tables of results belong to the models
+import db.results.tables  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
 from db.dispatch import top_up
 from db.engine import open_engine, reading, write

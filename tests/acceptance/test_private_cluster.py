@@ -96,7 +96,9 @@ def test_a_worker_that_joins_by_hand_does_jobs_and_attempts_name_it(held, joined
 
 
 def test_the_cluster_stays_after_the_run(held, joined):
-    assert any("orchestrator.embedded" in " ".join(process.cmdline()) for process in held.processes())
+    assert any(
+        "orchestrator.cluster.supervisor" in " ".join(process.cmdline()) for process in held.processes()
+    )
 
 
 def test_flower_answers_only_with_its_password(flower):

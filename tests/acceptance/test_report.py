@@ -11,8 +11,8 @@ from PIL import Image
 
 from db.artifacts import ArtifactStore
 from db.engine import open_engine, reading
-from orchestrator.findings import findings
-from orchestrator.sections import sections
+from orchestrator.report.findings import findings
+from orchestrator.report.sections import sections
 
 SECTIONS = ("accuracy", "offloading", "latency", "trade-off", "examples", "classifier-confusion")
 SECTIONS += ("cross-expert", "payload-accuracy", "calibration", "outage", "deadlines")

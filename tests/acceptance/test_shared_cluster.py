@@ -24,7 +24,7 @@ import pytest
 import redis
 import yaml
 
-from orchestrator.processes import valkey_binary
+from orchestrator.cluster.processes import valkey_binary
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

@@ -9,7 +9,7 @@ import pytest
 from db.engine import open_engine, reading
 from db.models import Run
 from orchestrator.errors import UsageError
-from orchestrator.sql import query
+from orchestrator.results.sql import query
 
 WRITING = [
     "INSERT INTO runs (id) VALUES (9)",

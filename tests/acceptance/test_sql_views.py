@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from db.views import VIEWS
-from orchestrator.layouts import LAYOUTS
+from db.results.views import VIEWS
+from orchestrator.results.layouts import LAYOUTS
 
 
 def answer(home, statement, form="json"):

@@ -28,7 +28,7 @@ from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.jobs import Worker
 from db.models import Base, Job, JobState, Run
-from orchestrator.processes import recorded
+from orchestrator.cluster.processes import recorded
 from tasks.app import BROKER_VARIABLE, create_app
 from tasks.code import codes
 from tasks.job_task import Workplace, register

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from db.engine import write
 from db.models import Artifact, Attempt, Job, JobState, Run, RunState
-from db.results import Temperature
+from db.results.tables import Temperature
 from db.runs import cancel, retry
 from orchestrator.cli import main
 from tasks.code import code_of

@@ -6,7 +6,7 @@ from harness.graph import layered
 from harness.link import Link
 from sqlalchemy import select
 
-import orchestrator.reconcile
+import orchestrator.cluster.reconcile
 from db.models import Attempt
 
 JOBS = 12
@@ -16,7 +16,7 @@ OTHER = str(Link.version + 1)
 @pytest.fixture
 def cluster(new_cluster, monkeypatch):
     """A cluster without workers, whose reconciler is the test's own and rings again at once."""
-    monkeypatch.setattr(orchestrator.reconcile, "RING_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(orchestrator.cluster.reconcile, "RING_AGAIN_SECONDS", 0.1)
     return new_cluster("sqlite", Sizes(workers=0, reconcilers=0), kept=False)
 
 

@@ -28,11 +28,11 @@ from db.engine import Unreachable, open_engine, reading, write
 from db.jobs import Outcome, Worker, claim, fail, finish, lose, put_back, renew
 from db.models import JobState, RunState
 from db.recovery import repair
-from db.results import Temperature
+from db.results.tables import Temperature
 from db.runs import cancel, retry
-from orchestrator.plan import Plan
-from orchestrator.spec import resolve
-from orchestrator.submit import submit
+from orchestrator.plan.paper import Plan
+from orchestrator.plan.spec import resolve
+from orchestrator.submit.store import submit
 from tasks.code import releases
 
 GRAPH_SEED = 1
@@ -451,7 +451,7 @@ from db.dispatch import top_up
 from db.engine import open_engine, reading, write
 from db.jobs import Outcome, Worker, claim, finish
 from db.models import Job, JobState, Run, RunState
-from db.results import Temperature
+from db.results.tables import Temperature
 
 ROWS = {Temperature: [{"exit": k, "expert": "pristine", "temperature": 1.0} for k in (1, 2, 3, 4)]}
 

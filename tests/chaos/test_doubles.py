@@ -18,14 +18,14 @@ from sqlalchemy.exc import IntegrityError
 
 import db.jobs
 import db.recovery
-import orchestrator.submit
+import orchestrator.submit.store
 from db.engine import reading, write
 from db.limits import LEASE_SECONDS
 from db.models import Attempt, Job, RunState
 from db.recovery import expire
-from orchestrator.plan import Plan
-from orchestrator.spec import resolve
-from orchestrator.submit import submit
+from orchestrator.plan.paper import Plan
+from orchestrator.plan.spec import resolve
+from orchestrator.submit.store import submit
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 from tasks.code import releases
 
@@ -59,7 +59,7 @@ def rows(engine, statement):
 EIGHT = """
 import os
 import sys
-import orchestrator.launch
+import orchestrator.submit.launch
 from orchestrator.cli import main
 
 children = []
@@ -107,13 +107,13 @@ class TestPostgres:
         add_run({"a": []}, state=RunState.CANCELLED, finished_at=1.0)  # and with it the dataset
         if not index:
             drop(engine, "one_active_run_per_identity")
-        barrier, find = threading.Barrier(8), orchestrator.submit.find
+        barrier, find = threading.Barrier(8), orchestrator.submit.store.find
 
         def find_together(session, plan):
             barrier.wait(60)
             return find(session, plan)
 
-        monkeypatch.setattr(orchestrator.submit, "find", find_together)
+        monkeypatch.setattr(orchestrator.submit.store, "find", find_together)
         plan, spec = Plan(releases()), resolve("demo", [])
         plan.add(Link("x"), "x", ())
         with link.installed():

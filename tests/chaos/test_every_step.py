@@ -21,7 +21,7 @@ from db.artifacts import ArtifactStore
 from db.engine import open_engine, reading, write
 from db.limits import MAX_FAILURES
 from db.models import Artifact, Attempt, Dataset, Image, Job, JobState, Run, RunState
-from db.results import Latency, SweepPoint, Temperature
+from db.results.tables import Latency, SweepPoint, Temperature
 from early_exit.drawn import draw
 
 CLASSES, PICTURES = 2, 20

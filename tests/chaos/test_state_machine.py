@@ -39,11 +39,11 @@ from db.jobs import Outcome, Worker, claim, fail, finish, lose, put_back, renew,
 from db.limits import LEASE_SECONDS
 from db.models import OPEN, Job, JobState, RunState
 from db.recovery import expire, release_worker, repair
-from db.results import Temperature
+from db.results.tables import Temperature
 from db.runs import cancel, retry, settle_run
-from orchestrator.plan import Plan
-from orchestrator.spec import resolve
-from orchestrator.submit import submit
+from orchestrator.plan.paper import Plan
+from orchestrator.plan.spec import resolve
+from orchestrator.submit.store import submit
 from tasks.params import STAGES, StageParams
 
 MOMENTS = (13.0, 31.0, 601.0)

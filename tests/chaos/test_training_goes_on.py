@@ -29,7 +29,7 @@ KEY = "training"
 @pytest.fixture(scope="module")
 def server():
     """A warm process that has torch."""
-    with Server("tasks.train_expert") as server:
+    with Server("tasks.stages.train_expert") as server:
         yield server
 
 

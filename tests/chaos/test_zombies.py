@@ -18,7 +18,7 @@ from db.jobs import Outcome, fail, finish, lose, put_back, renew, saved_progress
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, Attempt, Job, JobState
 from db.recovery import expire, repair
-from db.results import Temperature
+from db.results.tables import Temperature
 
 # ---- at the database ----------------------------------------------------------------------------------
 

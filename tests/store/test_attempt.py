@@ -29,9 +29,9 @@ def execute(engine, tmp_path, monkeypatch):
     workplace = Workplace(engine, ArtifactStore(str(tmp_path / "store")), worker, watched=False)
 
     def run_it(run, compute):
-        stage = ModuleType("tasks.sweep")
+        stage = ModuleType("tasks.stages.sweep")
         stage.compute = compute
-        monkeypatch.setitem(sys.modules, "tasks.sweep", stage)
+        monkeypatch.setitem(sys.modules, "tasks.stages.sweep", stage)
         run_job(workplace, run.jobs["a"])
 
     return run_it
@@ -137,7 +137,7 @@ def test_the_stage_is_imported_before_anything_may_interrupt_it(one_job, execute
 
     monkeypatch.setattr(job_task.importlib, "import_module", spy)
     execute(one_job, lambda params, context: Output())
-    assert seen == [("tasks.sweep", False)]
+    assert seen == [("tasks.stages.sweep", False)]
     assert one_job.states == {"a": JobState.SUCCEEDED}
 
 

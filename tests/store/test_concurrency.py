@@ -133,7 +133,7 @@ from db.dispatch import top_up
 from db.engine import open_engine, reading, write
 from db.jobs import Outcome, Worker, claim, finish
 from db.models import Job, JobState, Run, RunState
-from db.results import Temperature
+from db.results.tables import Temperature
 
 ROWS = {Temperature: [{"exit": k, "expert": "pristine", "temperature": 1.0} for k in (1, 2, 3, 4)]}
 DONE = Outcome(None, ROWS, 1)

@@ -11,7 +11,7 @@ from db.jobs import fail, renew
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, JobState, RunState
 from db.recovery import expire
-from db.results import Temperature
+from db.results.tables import Temperature
 
 FILE = StoredFile("files/ab/abcd.safetensors", "abcd", 12)
 ROWS = {Temperature: [{"exit": k, "expert": "pristine", "temperature": k / 2} for k in (1, 2, 3, 4)]}

@@ -12,8 +12,8 @@ from db.engine import reading, write
 from db.jobs import Worker, claim
 from db.models import Job, JobState, Run, RunState
 from db.schema import upgrade
-from orchestrator.manifest import manifest
-from orchestrator.results import tables
+from orchestrator.results.tables import tables
+from orchestrator.runs.manifest import manifest
 
 CONDITION = {"kind": "gaussian_blur", "level": 3}
 POINT = {"policy": "oracle", **CONDITION, "p_tar": 0.8}

@@ -9,7 +9,7 @@ from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, Job, JobState, RunState
 from db.recovery import MAX_REPAIRS, expire, is_dead, repair
-from db.results import Temperature
+from db.results.tables import Temperature
 from db.runs import active_runs, progress
 
 FILE = StoredFile("files/ab/abcd.safetensors", "abcd", 12)

@@ -3,8 +3,8 @@
 import pytest
 
 from db.engine import reading
-from db.results import Latency, MissedDeadline, Outage, ReliabilityBin, SweepPoint
-from orchestrator.results import Estimate, tables
+from db.results.tables import Latency, MissedDeadline, Outage, ReliabilityBin, SweepPoint
+from orchestrator.results.tables import Estimate, tables
 
 BLUR = "gaussian_blur"
 

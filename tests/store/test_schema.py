@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 import db.schema
 from db.engine import DatabaseError, open_engine, write
 from db.models import Base
+from db.results.views import VIEWS
 from db.schema import HEAD, upgrade
-from db.views import VIEWS
 
 
 def constraints(engine):

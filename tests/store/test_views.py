@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import reading
-from db.results import (
+from db.results.tables import (
     Classification,
     Latency,
     MissedDeadline,
@@ -14,7 +14,7 @@ from db.results import (
     ReliabilityBin,
     SweepPoint,
 )
-from db.views import VIEWS
+from db.results.views import VIEWS
 
 # Four images at blur 3; (confidence, correct) at the exits 1 to 4 of the blur expert.
 IMAGES = {

@@ -11,6 +11,9 @@ CONTRACTS = {
     "orchestrator and workers use tasks, tasks use db and early_exit",
     "the paper as a library knows no queue and no database",
     "planning takes milliseconds",
+    "the rooms of the producer stand on each other in one order",
+    "tables need no figures",
+    "stages stand on what all stages share",
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import mobilenet_v3_large, resnet18
 
 import early_exit.backbones
-import tasks.train_backbone
+import tasks.stages.train_backbone
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Claim
@@ -23,9 +23,9 @@ from early_exit.payload import final_answers
 from early_exit.training import Settings, train_backbone
 from early_exit.weights import WeightsError
 from orchestrator.errors import UsageError
-from orchestrator.plan import DatasetShape, plan
-from orchestrator.request import Request, check
-from orchestrator.spec import resolve
+from orchestrator.plan.paper import DatasetShape, plan
+from orchestrator.plan.spec import resolve
+from orchestrator.submit.request import Request, check
 from tasks import sections
 from tasks.job_io import JobContext, Refused
 from tasks.params import TrainBackbone
@@ -191,7 +191,7 @@ def taken(tmp_path):
         section, training = sections.Architecture(backbone="resnet18"), sections.BackboneTraining(epochs=0)
         params = TrainBackbone(3, section, False, digest, False, training, None, "cpu", 1, 1)
         claim = Claim(1, 1, 1, params.stage, "", "key", {}, ())
-        return tasks.train_backbone.compute(params, JobContext(claim, engine, store)).tensors
+        return tasks.stages.train_backbone.compute(params, JobContext(claim, engine, store)).tensors
 
     return take
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.caltech256 import CALTECH256, Archive, fetch
-from orchestrator.download import download
 from orchestrator.errors import InfrastructureError, UsageError
+from orchestrator.files.caltech256 import CALTECH256, Archive, fetch
+from orchestrator.files.download import download
 
 FILES = {
     "top/001.ape/001_0001.jpg": b"first ape" * 9000,
@@ -174,7 +174,7 @@ def test_a_wrong_checksum_leaves_nothing(archive, place, console, served):
 
 
 def test_a_file_that_is_far_too_long_is_not_kept(archive, place, console, served, monkeypatch):
-    monkeypatch.setattr("orchestrator.download.MAX_BYTES", len(served.content) - 1)
+    monkeypatch.setattr("orchestrator.files.download.MAX_BYTES", len(served.content) - 1)
     with pytest.raises(
         InfrastructureError, match=r"more than [\d,]+ bytes\. This is another file\. Nothing is kept\."
     ):
@@ -217,7 +217,7 @@ def test_ctrl_c_keeps_what_has_come(archive, place, console, served, monkeypatch
 
         download(url, part, press)
 
-    monkeypatch.setattr("orchestrator.caltech256.download", interrupted)
+    monkeypatch.setattr("orchestrator.files.caltech256.download", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch(archive, place, console)
     (have,) = arrived

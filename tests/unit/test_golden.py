@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-import db.results  # noqa: F401  # the tables of results belong to the models
+import db.results.tables  # noqa: F401  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
 from db.engine import open_engine, write
 from db.jobs import Claim, JobInput
@@ -336,7 +336,7 @@ def compute(engine, tmp_path):
             file = store.write(arrays, f"1.{number}")
             sources.append(JobInput(number, stage, of, number, file.uri, file.sha256))
         claim = Claim(1, 1, 1, params.stage, "", f"key-{params.stage}", {}, tuple(sources))
-        module = importlib.import_module(f"tasks.{params.stage.replace('-', '_')}")
+        module = importlib.import_module(f"tasks.stages.{params.stage.replace('-', '_')}")
         context = JobContext(claim, engine, store)
         output = module.compute(params, context)
         context.checkpoint.delete()

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from orchestrator.errors import UsageError
-from orchestrator.layouts import LAYOUTS, named
-from orchestrator.output import as_latex, as_markdown, fitting, latex_text, print_tables
-from orchestrator.results import Estimate, Grid, ResultTable, estimate, in_order
+from orchestrator.results.formats import as_latex, as_markdown, fitting, latex_text, print_tables
+from orchestrator.results.layouts import LAYOUTS, named
+from orchestrator.results.tables import Estimate, Grid, ResultTable, estimate, in_order
 
 LAYOUT = {layout.table: layout for layout in LAYOUTS}
 NOISE, PRISTINE = ("gaussian_noise", 20), ("pristine", 0)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from orchestrator.cluster.place import current_place
 from orchestrator.errors import UsageError
-from orchestrator.place import current_place
 
 DATABASE = "postgresql://orchestrator@postgres/orchestrator"
 

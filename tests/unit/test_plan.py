@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from early_exit.distortion import distortion
-from orchestrator.plan import DatasetShape, plan
-from orchestrator.spec import resolve
+from orchestrator.plan.paper import DatasetShape, plan
+from orchestrator.plan.spec import resolve
 from tasks.params import STAGES
 
 DATASET = DatasetShape("dataset-digest", 10, {"train": 250, "validation": 60, "test": 110})
@@ -810,8 +810,8 @@ def test_planning_twice_gives_the_same_plan(small):
 def test_keys_are_the_same_in_another_process(small):
     """Neither the order of a set, nor the time, the folder or the process enters a key."""
     script = f"""
-from orchestrator.plan import DatasetShape, plan
-from orchestrator.spec import resolve
+from orchestrator.plan.paper import DatasetShape, plan
+from orchestrator.plan.spec import resolve
 dataset = DatasetShape("dataset-digest", 10, {dict(DATASET.split_sizes)!r})
 print(*[job.key for job in plan(resolve("demo", {SMALL!r}), dataset, {RELEASES!r}).jobs], sep="\\n")
 """
@@ -842,8 +842,8 @@ def test_a_cpu_run_sends_nothing_to_the_gpu(small):
 
 EVERY_KIND = f"""
 from early_exit.distortion import distortion, known
-from orchestrator.plan import DatasetShape, plan
-from orchestrator.spec import resolve
+from orchestrator.plan.paper import DatasetShape, plan
+from orchestrator.plan.spec import resolve
 levels = [f"levels.{{kind}}=[{{distortion(kind).levels[-1]}}]" for kind in known()]
 plan(resolve("demo", levels), DatasetShape("d", 10, {dict(DATASET.split_sizes)!r}), {RELEASES!r})
 """
@@ -852,8 +852,8 @@ plan(resolve("demo", levels), DatasetShape("d", 10, {dict(DATASET.split_sizes)!r
 @pytest.mark.parametrize(
     "code",
     [
-        "import orchestrator.plan",
-        "import orchestrator.spec",
+        "import orchestrator.plan.paper",
+        "import orchestrator.plan.spec",
         "import tasks.params",
         pytest.param(EVERY_KIND, id="a plan with every distortion there is"),
     ],

@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from orchestrator import processes
-from orchestrator.processes import Leader, children, end_leftovers, stop
+from orchestrator.cluster import processes
+from orchestrator.cluster.processes import Leader, children, end_leftovers, stop
 
 PARENT = """
 import subprocess, sys

@@ -2,7 +2,7 @@
 
 import pytest
 
-from db.published import FIGURES
+from db.results.published import FIGURES
 
 IMAGES = 3056
 """The authors' test images."""

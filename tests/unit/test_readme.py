@@ -1,5 +1,6 @@
-"""README.md holds what is there: its commands parse, its statements run, its file tree is the file tree."""
+"""README.md holds what is there: its commands parse, its statements run, its rooms are the rooms."""
 
+import ast
 import re
 import shlex
 import shutil
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from db.views import VIEWS
-from orchestrator.sql import query
+from db.results.views import VIEWS
+from orchestrator.results.sql import query
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -110,21 +111,14 @@ def test_there_are_five_statements_and_all_views():
     assert re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE) == list(VIEWS)
 
 
-def test_the_file_tree_is_the_file_tree():
+def test_every_room_stands_in_it_with_its_sentence():
     tree = README.partition("```text\n")[2].partition("```")[0]
-    written, folder = set(), ""
-    for line in tree.splitlines():
-        name = line.split()[0]
-        if not line.startswith(" "):
-            folder = name
-        else:
-            written.add(folder + name)
+    written = dict(line.split(maxsplit=1) for line in tree.splitlines())
     packages = ("early_exit", "db", "tasks", "orchestrator", "workers")
     there = {
-        f"{package}/{path.name}"
+        f"{init.parent.relative_to(ROOT)}/": ast.get_docstring(ast.parse(init.read_text())).splitlines()[0]
         for package in packages
-        for path in (ROOT / package).glob("*.py")
-        if path.name != "__init__.py"
+        for init in (ROOT / package).rglob("__init__.py")
     }
     assert written == there
 

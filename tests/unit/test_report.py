@@ -7,16 +7,23 @@ import pytest
 from matplotlib import rc_context
 
 from db.models import RunState
-from orchestrator import deployed, figures, follow_ups
 from orchestrator.errors import UsageError
-from orchestrator.findings import Findings
-from orchestrator.folder import new_folder
-from orchestrator.manifest import Manifest
-from orchestrator.panels import INK, policy_lines, with_every_kind
-from orchestrator.progress import Standing
-from orchestrator.report import MARK, SETTINGS, Standings, _figures_of_ours, inlined, page
-from orchestrator.results import Grid
-from orchestrator.sections import Section
+from orchestrator.files.folder import new_folder
+from orchestrator.report import deployed, figures, follow_ups
+from orchestrator.report.findings import Findings
+from orchestrator.report.page import (
+    MARK,
+    SETTINGS,
+    Standings,
+    _figures_of_ours,
+    inlined,
+    page,
+)
+from orchestrator.report.panels import INK, policy_lines, with_every_kind
+from orchestrator.report.sections import Section
+from orchestrator.results.tables import Grid
+from orchestrator.runs.manifest import Manifest
+from orchestrator.runs.progress import Standing
 
 HOSTILE = "<script>alert('x')</script>"
 SPEC = {

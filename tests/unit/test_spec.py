@@ -7,7 +7,7 @@ import pytest
 
 from early_exit.vocabulary import THRESHOLDS
 from orchestrator.errors import UsageError, nearest
-from orchestrator.spec import PROFILES, Spec, canonical_json, resolve
+from orchestrator.plan.spec import PROFILES, Spec, canonical_json, resolve
 
 
 def refusal(profile, *settings, config=None):

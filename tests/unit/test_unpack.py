@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-import orchestrator.unpack
-from orchestrator.unpack import ArchiveRefused, unpack_images
+import orchestrator.files.unpack
+from orchestrator.files.unpack import ArchiveRefused, unpack_images
 
 GOOD = ("top/ape/1.jpg", b"ape")
 
@@ -164,7 +164,7 @@ def test_a_cut_archive_is_refused(unpack):
 
 
 def test_too_many_entries_are_refused(unpack, monkeypatch):
-    monkeypatch.setattr(orchestrator.unpack, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(orchestrator.files.unpack, "MAX_ENTRIES", 3)
     images = [entry(f"top/ape/{number}.jpg", b"x") for number in range(4)]
     assert unpack(tar_of(*images[:3]))[0] == 0
     with pytest.raises(ArchiveRefused, match="more than 3 entries"):

@@ -29,8 +29,8 @@ from harness.failpoints import CHILD, FOLDER_VARIABLE, SPARED_VARIABLE, WORKER, 
 from harness.graph import Node, submit_graph
 from harness.member import Keeper, Member
 from harness.postgres import PostgresServer
-from orchestrator.processes import valkey_command, worker_command, worker_environment
-from orchestrator.reconcile import Reconciler
+from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
+from orchestrator.cluster.reconcile import Reconciler
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
 from tasks.code import codes
 from tasks.doorbell import ring

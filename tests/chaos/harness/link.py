@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-import tasks
+import tasks.stages
 from tasks.code import code_of
 from tasks.params import STAGES, StageParams
 
@@ -33,7 +33,7 @@ class Link(StageParams):
 def install() -> None:
     """Let this process compute links."""
     STAGES[Link.stage] = Link
-    tasks.__path__.append(str(STAGES_FOLDER))
+    tasks.stages.__path__.append(str(STAGES_FOLDER))
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def installed() -> Iterator[None]:
     """Let this process compute links within the block alone."""
     with (
         patch.dict(STAGES, {Link.stage: Link}),
-        patch.object(tasks, "__path__", [*tasks.__path__, str(STAGES_FOLDER)]),
+        patch.object(tasks.stages, "__path__", [*tasks.stages.__path__, str(STAGES_FOLDER)]),
     ):
         yield
 

@@ -30,12 +30,12 @@ from db.models import Job, JobState
 from db.recovery import expire
 from harness import link
 from harness.steps import Order, Paper, Steps
-from orchestrator.attend import report
-from orchestrator.place import Place
-from orchestrator.progress import standing
-from orchestrator.reconcile import Reconciler
-from orchestrator.request import Request, resolve_request
-from orchestrator.submit import submit
+from orchestrator.cluster.place import Place
+from orchestrator.cluster.reconcile import Reconciler
+from orchestrator.runs.progress import standing
+from orchestrator.submit.follow import report
+from orchestrator.submit.request import Request, resolve_request
+from orchestrator.submit.store import submit
 from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import waiting_messages
@@ -207,7 +207,7 @@ def torn_files(store: ArtifactStore) -> list[str]:
 def serve() -> None:
     """Fork a child for every order that comes in, one after another."""
     link.install()
-    for module in ("tasks.link", *sys.argv[1:]):  # what a worker loads at its first job
+    for module in ("tasks.stages.link", *sys.argv[1:]):  # what a worker loads at its first job
         importlib.import_module(module)
     configure_mappers()
     with create_app("memory://") as app:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, Table, case, func, select
 from sqlalchemy.orm import Session
 
-import db.results  # noqa: F401  # the tables of results belong to the models
+import db.results.tables  # noqa: F401  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
 from db.engine import open_engine, reading
 from db.models import Artifact, Base, Job, JobState, Run, RunState
@@ -18,7 +18,7 @@ from db.schema import upgrade
 from harness import link
 from harness.cluster import Cluster
 from harness.graph import Node, submit_graph
-from orchestrator.in_process import run_in_process
+from orchestrator.submit.in_process import run_in_process
 
 MEASURED_STAGES = ("measure", "latency", "deadlines")
 MEASURED_TABLES = ("stage_times", "latencies", "missed_deadlines")

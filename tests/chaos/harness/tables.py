@@ -2,7 +2,7 @@
 
 from sqlalchemy import Engine, select
 
-import db.results  # noqa: F401  # the tables of results belong to the models
+import db.results.tables  # noqa: F401  # the tables of results belong to the models
 from db.engine import reading
 from db.models import Base
 

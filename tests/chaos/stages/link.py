@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from harness.link import Link
 
-from db.results import Temperature
+from db.results.tables import Temperature
 from tasks.job_io import JobContext, Output
 
 EXITS = (1, 2, 3, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.poison import Poison
 
-from db.results import SweepPoint
+from db.results.tables import SweepPoint
 from tasks.job_io import JobContext, Output
 
 LONG_SECONDS = 900

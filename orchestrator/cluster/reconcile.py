@@ -1,0 +1,138 @@
+"""What keeps a cluster moving, round by round; any number of these may run."""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from celery import Celery
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactStore
+from db.dispatch import QUEUES, Doorbell, has_silent, ring_again, top_up
+from db.engine import Unreachable, read, write
+from db.graph import drifted, recount
+from db.limits import LEASE_SECONDS
+from db.recovery import expire, has_artifact, is_dead
+from db.runs import active_runs, settle_run
+from orchestrator.cluster.place import Place, open_store
+from tasks.app import create_app
+from tasks.code import codes
+from tasks.doorbell import ring, waiting_messages
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+RING_AGAIN_SECONDS = 10.0
+"""A queued job whose message may be lost is rung again after this long, once its queue is empty."""
+AUDIT_ROUNDS = 15
+
+
+@dataclass
+class Reconciler:
+    """Rings for ready jobs, takes back expired leases, audits counters, removes dead attempts' files."""
+
+    engine: Engine
+    store: ArtifactStore
+    app: Celery
+    rounds: int = 0
+    last_round: float = field(default_factory=time.time)
+    lenient_until: float = 0.0
+
+    def once(self) -> None:
+        """One round."""
+        self._forgive(self.last_round + ROUND_SECONDS)
+        began = time.time()
+
+        def take_back(session: Session) -> int:
+            self._forgive(began)
+            return 0 if self._is_lenient() else expire(session)
+
+        if expired := write(self.engine, take_back):
+            log.warning("%d jobs lost their worker or outlived their deadline", expired)
+        self._database(write, _settle)
+        self._ring(self._database(write, partial(top_up, codes=codes())))
+        self._ring_again()
+        if self.rounds % AUDIT_ROUNDS == 0:
+            self._audit()
+        self.rounds += 1
+        self.last_round = time.time()
+
+    def forever(self) -> None:
+        """Rounds until the process is told to stop; a database that is away is waited for."""
+        while True:
+            try:
+                self.once()
+            except Unreachable as error:
+                log.warning("waiting: %s", error)
+            time.sleep(ROUND_SECONDS)
+
+    def _forgive(self, since: float) -> None:
+        """After a gap (the database was away, the machine asleep) the living have one lease's time to renew."""
+        if time.time() - since > LEASE_SECONDS / 2:
+            self.lenient_until = time.time() + LEASE_SECONDS
+
+    def _is_lenient(self) -> bool:
+        return time.time() < self.lenient_until <= time.time() + LEASE_SECONDS  # a clock set back ends it
+
+    def _database(
+        self,
+        transaction: Callable[[Engine, Callable[[Session], Result]], Result],
+        function: Callable[[Session], Result],
+    ) -> Result:
+        began = time.time()
+        result = transaction(self.engine, function)
+        self._forgive(began)
+        return result
+
+    def _ring(self, doorbells: list[Doorbell]) -> None:
+        if doorbells:
+            ring(self.app, doorbells)
+
+    def _ring_again(self) -> None:
+        for queue in QUEUES:
+            silent = self._database(read, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
+            if silent and waiting_messages(self.app, queue) == 0:
+                again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
+                self._ring(self._database(write, again))
+
+    def _audit(self) -> None:
+        # Looking locks nothing; another reconciler may have rebuilt them meanwhile.
+        if self._database(read, _has_drifted) and (rebuilt := self._database(write, _recount)):
+            log.warning("%d counters had drifted and were rebuilt", rebuilt)
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Delete the temporary files of dead attempts and the checkpoints of what is finished."""
+        for job_id, attempt, path in self.store.temporary_files():
+            if read(self.engine, partial(is_dead, job_id=job_id, attempt=attempt)):
+                path.unlink(missing_ok=True)
+        for key, path in self.store.checkpoint_files():
+            if read(self.engine, partial(has_artifact, key=key)):
+                path.unlink(missing_ok=True)
+
+
+def _settle(session: Session) -> None:
+    for run_id in active_runs(session):
+        settle_run(session, run_id)
+
+
+def _has_drifted(session: Session) -> bool:
+    return any(drifted(session, run_id) for run_id in active_runs(session))
+
+
+def _recount(session: Session) -> int:
+    return sum(recount(session, run_id) for run_id in active_runs(session))
+
+
+def reconcile_forever(place: Place, engine: Engine) -> None:
+    """The reconciler as a process of its own."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
+    Reconciler(engine, open_store(place), create_app(place.broker_url)).forever()

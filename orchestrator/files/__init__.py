@@ -1,0 +1,1 @@
+"""Files in and out: datasets downloaded, results exported."""

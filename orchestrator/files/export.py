@@ -1,0 +1,108 @@
+"""A run's distorted test pictures, or their spectra, as image files: ``KIND/LEVEL/N.jpg`` (spec §3)."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from rich.console import Console
+from rich.progress import track
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactStore, BadArtifact, Tensors
+from db.engine import reading, write
+from db.models import Image, Run
+from db.recovery import set_aside
+from early_exit.spectrum import in_grey_levels
+from orchestrator.errors import OrchestratorError, UsageError, nearest
+from orchestrator.files.folder import new_folder
+from orchestrator.files.shards import ARRAYS, Selection, Shard, select_shards
+
+FORMATS: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 75}, "png": {"format": "PNG"}}
+"""How Pillow saves a file: 75 is its default for JPEG, which the released scripts leave as it is (spec §3)."""
+
+TestImage = tuple[int, str, int]
+"""Place in the dataset, path in its folder, label."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What to write of a run, as which kind of file, and where to."""
+
+    run_id: int
+    selection: Selection
+    form: str
+    folder: Path
+
+
+def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: Console) -> None:
+    """Fill a new folder with ``KIND/LEVEL/N.jpg`` or ``.png`` and an ``index.csv``, whole or not at all.
+
+    N counts the test images from 1, in the dataset's order; pristine ones are level 0. ``index.csv`` has the
+    columns n, path (in the dataset) and label. Raises ``UsageError`` for what cannot be chosen or was never
+    made, ``OrchestratorError`` for a stored file that is no longer what was written.
+    """
+    if asked.form not in FORMATS:
+        raise UsageError(f"unknown format '{asked.form}'.{nearest(asked.form, FORMATS)}")
+    with reading(engine) as session:
+        shards = select_shards(session, asked.run_id, asked.selection)
+        images = _test_images(session, asked.run_id)
+    numbers = {index: number for number, (index, _, _) in enumerate(images, start=1)}
+    folder, written = asked.folder.resolve(), 0
+    with new_folder(folder) as content:
+        for shard in track(shards, "Writing images", console=console, disable=not console.is_terminal):
+            tensors = _load(shard, asked.selection.what, engine, store)
+            target = content / shard.kind / str(shard.level)
+            target.mkdir(parents=True, exist_ok=True)
+            for image, pixels in zip(tensors["images"], _pixels(tensors, asked.selection.what), strict=True):
+                path = target / f"{numbers[int(image)]}.{asked.form}"
+                Picture.fromarray(pixels).save(path, **FORMATS[asked.form])
+                written += 1
+        _write_index(content / "index.csv", images)
+    what = f"{asked.selection.what} of run {asked.run_id}"
+    console.print(
+        f"{what}: {written:,} files of {len(images):,} images in '{folder}'.", soft_wrap=True, markup=False
+    )
+
+
+def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:
+    """uint8 (N, H, W, 3) for pictures, (N, H, W) for spectra."""
+    array = tensors[ARRAYS[what]]
+    return in_grey_levels(array) if what == "spectra" else array
+
+
+def _load(shard: Shard, what: str, engine: Engine, store: ArtifactStore) -> Tensors:
+    """A shard's arrays; a bad file is set aside, so that a submit makes it again."""
+    artifact = shard.artifact
+    assert artifact is not None  # select_shards sees to it
+    assert artifact.uri is not None
+    assert artifact.sha256 is not None
+    try:
+        return store.read(artifact.uri, artifact.sha256)
+    except BadArtifact as error:
+        write(engine, lambda session: set_aside(session, artifact.id))
+        store.set_aside(artifact.uri)
+        raise OrchestratorError(
+            f"{error}. It is set aside. Make it again with the same options: orchestrator submit {what}"
+        ) from None
+
+
+def _test_images(session: Session, run_id: int) -> list[TestImage]:
+    dataset = select(Run.dataset_id).where(Run.id == run_id).scalar_subquery()
+    rows = session.execute(
+        select(Image.index, Image.path, Image.label)
+        .where(Image.dataset_id == dataset, Image.split == "test")
+        .order_by(Image.index)
+    )
+    return [(index, path, label) for index, path, label in rows]
+
+
+def _write_index(path: Path, images: list[TestImage]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["n", "path", "label"])
+        rows.writerows([number, path, label] for number, (_, path, label) in enumerate(images, start=1))

@@ -1,0 +1,177 @@
+"""The half of the plan that evaluates: from what every expert says of the test pictures to results."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from early_exit.distortion import version_of
+from early_exit.exits import expert_for
+from early_exit.fidelity import FIDELITIES
+from early_exit.vocabulary import ASKING_CLASSIFIER, PRISTINE
+from orchestrator.plan.graph import TEST, Plan, Variant
+from orchestrator.plan.spec import Spec
+from tasks.params import (
+    Deadlines,
+    Features,
+    Latency,
+    Measure,
+    Outage,
+    PayloadAccuracy,
+    Predict,
+    Reliability,
+    StageParams,
+    Sweep,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One variant's results; jobs stand as their positions in the plan."""
+
+    spec: Spec
+    plan: Plan
+    variant: Variant
+    classes: int
+    pictures: Mapping[tuple[str, int], list[int]]
+    """Test pictures by (kind, level)."""
+    classifier: int
+    classified: Mapping[tuple[str, int], list[int]]
+    """By (kind, level)."""
+    backbones: Mapping[str, int]
+    """By expert."""
+    experts: Mapping[str, int]
+    predicted: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
+    """By (expert, kind, level); filled by ``predict``."""
+
+    def predict(self) -> None:
+        """Every expert on every kind and level."""
+        for expert in self.experts:
+            for (kind, level), shards in self._features(self.backbones[expert]).items():
+                params = Predict(expert, kind, level)
+                label = f"{expert} expert on {kind} {level}"
+                self.predicted[expert, kind, level] = [
+                    self._add(params, f"{label}, {self.plan.shard_of(shard)}", [shard, self.experts[expert]])
+                    for shard in shards
+                ]
+
+    def judge(self) -> list[int]:
+        """All results that need no measured time; the positions of their jobs."""
+        return [
+            *self._of_every_policy(Sweep),
+            *self._of_every_policy(partial(Outage, seed=self.variant.seed)),
+            *self._reliability(),
+            *self._payload_accuracy(),
+        ]
+
+    def measure(self, before: list[int]) -> int:
+        """After every other result, and so after every prediction: nothing of the run is left to run beside it."""
+        spec, fidelity = self.spec, FIDELITIES[self.variant.fidelity]
+        params = Measure(
+            architecture=spec.architecture,
+            drop_blocks=fidelity.drop_blocks,
+            classes=self.classes,
+            spectrum_size=spec.spectrum_size,
+            released_spectra=fidelity.released_spectra,
+            measurement=spec.measurement,
+            device=spec.device,
+            hardware=spec.hardware,
+        )
+        reads = [
+            self.pictures[PRISTINE, 0][0],
+            self.backbones[PRISTINE],
+            self.experts[PRISTINE],
+            self.classifier,
+        ]
+        return self._add(params, spec.hardware, reads, before)
+
+    def time(self, measured: int, last: int) -> None:
+        """Latencies and missed deadlines, after the ``last`` measurement of all fidelities.
+
+        Times do not depend on what the weights are: seeds share a measurement.
+        """
+        spec, after = self.spec, {last} - {measured}
+        for policy in self.spec.kinds.policies:
+            for kind, level in spec.kinds.conditions:
+                reads = [measured, *self._decisions(policy, kind, level)]
+                where = f"policy {policy} on {kind} {level}"
+                self._add(Latency(policy, kind, level, spec.p_tar), where, reads, after)
+                missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
+                self._add(missed, where, reads, after)
+
+    def _of_every_policy(self, make: Callable[[str, str, int], StageParams]) -> list[int]:
+        """One job for each policy, kind and level, from what the policy answers there."""
+        return [
+            self._add(
+                make(policy, kind, level),
+                f"policy {policy} on {kind} {level}",
+                self._decisions(policy, kind, level),
+            )
+            for policy in self.spec.kinds.policies
+            for kind, level in self.spec.kinds.conditions
+        ]
+
+    def _reliability(self) -> list[int]:
+        return [
+            self._add(
+                Reliability(expert, kind, level),
+                f"{expert} expert on {kind} {level}",
+                self.predicted[expert, kind, level],
+            )
+            for expert in self.experts
+            for kind, level in self.spec.kinds.conditions
+        ]
+
+    def _payload_accuracy(self) -> list[int]:
+        """The matching expert on pristine pictures and on the middle level of each distortion."""
+        jobs = []
+        for expert in self.spec.kinds.experts:
+            levels = sorted(self.spec.kinds.of(expert))
+            level = levels[len(levels) // 2]
+            params = PayloadAccuracy(
+                expert=expert,
+                kind=expert,
+                level=level,
+                architecture=self.spec.architecture,
+                drop_blocks=FIDELITIES[self.variant.fidelity].drop_blocks,
+                device=self.spec.device,
+            )
+            # An adapted expert is one artifact with its backbone.
+            networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
+            jobs += [
+                self._add(params, f"{expert} {level}, {self.plan.shard_of(shard)}", [shard, *networks])
+                for shard in self.pictures[expert, level]
+            ]
+        return jobs
+
+    def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
+        return self.plan.add(params, label, reads, after, self.variant)
+
+    def _features(self, backbone: int) -> dict[tuple[str, int], list[int]]:
+        """By (kind, level): the vectors of all test pictures."""
+        params = Features(
+            split=TEST,
+            kind=PRISTINE,
+            kind_version=version_of(PRISTINE),
+            levels=(0,),
+            share=0.0,
+            view=0,
+            augmented=False,
+            architecture=self.spec.architecture,
+            drop_blocks=FIDELITIES[self.variant.fidelity].drop_blocks,
+            seed=None,
+            device=self.spec.device,
+        )
+        return {
+            (kind, level): [
+                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard, backbone])
+                for shard in shards
+            ]
+            for (kind, level), shards in self.pictures.items()
+        }
+
+    def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
+        """The jobs that say what ``policy`` answers at one condition."""
+        if policy not in ASKING_CLASSIFIER:
+            return self.predicted[expert_for(policy, kind, None), kind, level]
+        experts = [job for expert in self.spec.kinds.experts for job in self.predicted[expert, kind, level]]
+        return [*experts, *self.classified[kind, level]]

@@ -1,0 +1,114 @@
+"""Jobs that depend on jobs, and the key of each: pure, deterministic, in memory.
+
+Labels are for people; keys (SHA-256) say what a result is computed from.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.plan.spec import canonical_json
+from tasks.params import StageParams
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+"""Splits, in the names of the jobs that are about one."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Whose result a job is, among those of one run."""
+
+    seed: int
+    fidelity: str
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One job: ``reads`` and ``after`` are positions in the plan; ``after`` orders without being read."""
+
+    params: StageParams
+    label: str
+    key: str
+    reads: tuple[int, ...]
+    after: tuple[int, ...] = ()
+    variant: Variant | None = None
+    """What a result stands under; None for what variants share."""
+
+
+@dataclass
+class Plan:
+    """The jobs of one run in starting order, and where to find those that others depend on."""
+
+    releases: Mapping[str, str]
+    jobs: list[PlannedJob] = field(default_factory=list)
+    targets: frozenset[int] = frozenset()
+    """Jobs that the plan is for, by position: wanted even where they write no rows."""
+    _shared: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        params: StageParams,
+        label: str,
+        reads: Iterable[int],
+        after: Iterable[int] = (),
+        variant: Variant | None = None,
+    ) -> int:
+        """Append a job and return its position; what variants share is there once."""
+        reads = tuple(reads)
+        key = _key(params, [self.jobs[position].key for position in reads], self.releases)
+        if key in self._shared:
+            return self._shared[key]
+        if not params.writes_rows:
+            self._shared[key] = len(self.jobs)
+            variant = None
+        self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant))
+        return len(self.jobs) - 1
+
+    def shard_of(self, position: int) -> str:
+        """The range of images that a job is about, as its label has it."""
+        return self.jobs[position].label.rpartition(", ")[2]
+
+
+def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
+    """The jobs that the plan is for with all that they read, in the same order.
+
+    What stood after a job that is left out stands after that job's own parents.
+    """
+    targets = {position for position, job in enumerate(whole.jobs) if is_target(job.params)}
+    kept = set(targets)
+    for position in reversed(range(len(whole.jobs))):
+        if position in kept:
+            kept.update(whole.jobs[position].reads)
+    places = {old: new for new, old in enumerate(sorted(kept))}
+    jobs = []
+    for old in places:
+        job = whole.jobs[old]
+        reads = tuple(places[parent] for parent in job.reads)
+        after = {places[stood] for stood in _standing_in(whole, kept, job.after)} - set(reads)
+        jobs.append(dataclasses.replace(job, reads=reads, after=tuple(sorted(after))))
+    return Plan(whole.releases, jobs, frozenset(places[target] for target in targets))
+
+
+def _standing_in(whole: Plan, kept: set[int], positions: Iterable[int]) -> set[int]:
+    """Those of the jobs that are kept, and for every other one the nearest before it that are."""
+    seen: set[int] = set()
+    waiting = list(positions)
+    while waiting:
+        position = waiting.pop()
+        if position not in seen and position not in kept:
+            job = whole.jobs[position]
+            waiting += (*job.reads, *job.after)
+        seen.add(position)
+    return seen & kept
+
+
+def _key(params: StageParams, input_keys: list[str], releases: Mapping[str, str]) -> str:
+    made_of = {
+        "stage": params.stage,
+        "version": params.version,
+        "params": dataclasses.asdict(params),
+        "inputs": input_keys,
+        "libraries": {library: releases[library] for library in params.libraries},
+    }
+    return hashlib.sha256(canonical_json(made_of).encode()).hexdigest()

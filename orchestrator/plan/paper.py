@@ -1,0 +1,213 @@
+"""The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
+
+Here are the targets and all that comes before predictions but the experts, which ``expert_plan`` has;
+``evaluation_plan`` has the rest.
+
+Jobs come in the order in which they should start: every parent before its children, the long training first.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from early_exit import backbones
+from early_exit.distortion import distortion, version_of
+from early_exit.fidelity import FIDELITIES, Fidelity
+from early_exit.kinds import Kinds
+from early_exit.vocabulary import PRISTINE
+from orchestrator.plan.evaluation import Evaluation
+from orchestrator.plan.experts import ExpertTraining
+from orchestrator.plan.graph import TEST, TRAIN, VALIDATION, Plan, Variant, cut
+from orchestrator.plan.spec import Spec
+from tasks.params import Classify, Distort, Prepare, Spectra, StageParams, TrainBackbone, TrainClassifier
+from tasks.sections import BackboneTraining
+
+
+def _is_test_picture(params: StageParams) -> bool:
+    return isinstance(params, Distort) or (isinstance(params, Prepare) and params.split == TEST)
+
+
+def _is_one_of(*stages: str) -> Callable[[StageParams], bool]:
+    return lambda params: params.stage in stages
+
+
+TARGETS: dict[str, Callable[[StageParams], bool]] = {
+    "distorted-dataset": _is_test_picture,
+    "spectra": _is_one_of("spectra"),
+    "distortion-classifier": _is_one_of("train-classifier", "classify"),
+    "experts": _is_one_of("train-expert", "adapt-expert"),
+    "accuracy": _is_one_of("sweep", "reliability", "outage"),
+    "offloading": _is_one_of("sweep"),
+    "latency": _is_one_of("payload-accuracy", "latency", "deadlines"),
+    "full-paper": _is_one_of("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
+}
+"""Every step of the paper's README is a plan: full-paper's graph, cut short after these jobs."""
+
+
+@dataclass(frozen=True)
+class DatasetShape:
+    """All that planning needs to know of a dataset."""
+
+    digest: str
+    classes: int
+    split_sizes: Mapping[str, int]
+
+
+def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan:
+    """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release."""
+    whole = Plan(releases)
+    before: list[int] = []
+    evaluations: dict[str, list[Evaluation]] = {}
+    for fidelity in spec.fidelity:
+        for seed in spec.seeds:
+            evaluation = _Walk(spec, dataset, whole, Variant(seed, fidelity)).to_predictions()
+            evaluations.setdefault(fidelity, []).append(evaluation)
+            before += evaluation.judge()
+    measured = []
+    for seeds in evaluations.values():
+        measured.append(seeds[0].measure(before))
+        before = measured[-1:]  # one measurement at a time, and nothing beside the last one either
+    for seeds, of_fidelity in zip(evaluations.values(), measured, strict=True):
+        for evaluation in seeds:
+            evaluation.time(of_fidelity, measured[-1])
+    return cut(whole, TARGETS[spec.plan])
+
+
+@dataclass
+class _Walk:
+    """One variant's way through the stages; each method adds one stage and returns the positions of its jobs."""
+
+    spec: Spec
+    dataset: DatasetShape
+    plan: Plan
+    variant: Variant
+
+    def to_predictions(self) -> Evaluation:
+        """Everything up to the predictions."""
+        prepared = {split: self._prepare(split) for split in (TRAIN, VALIDATION, TEST)}
+        backbone = self._train_backbone(prepared)
+        distorted = self._distort(prepared[TEST])
+        classifier = self._train_classifier(prepared)
+        classified = self._classify(classifier, distorted)
+        classes = self.dataset.classes
+        training = ExpertTraining(self.spec, self.plan, self.variant, classes, prepared, backbone)
+        experts, adapted = training.train()
+        evaluation = Evaluation(
+            spec=self.spec,
+            plan=self.plan,
+            variant=self.variant,
+            classes=classes,
+            pictures=distorted,
+            classifier=classifier,
+            classified=classified,
+            backbones=dict.fromkeys(experts, backbone) | adapted,
+            experts=experts,
+        )
+        evaluation.predict()
+        return evaluation
+
+    def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
+        return self.plan.add(params, label, reads, after, self.variant)
+
+    @property
+    def _fidelity(self) -> Fidelity:
+        return FIDELITIES[self.variant.fidelity]
+
+    @property
+    def _kinds(self) -> Kinds:
+        return self.spec.kinds
+
+    def _shards(self, split: str) -> list[tuple[int, int]]:
+        size, step = self.dataset.split_sizes[split], self.spec.shard_size
+        return [(start, min(start + step, size)) for start in range(0, size, step)]
+
+    def _prepare(self, split: str) -> list[int]:
+        squashed = self._fidelity.squash and split == TRAIN
+        return self._prepare_as("squash" if squashed else "margin", split, self.spec.image_size)
+
+    def _prepare_as(self, resize: str, split: str, size: int) -> list[int]:
+        digest = self.dataset.digest
+        return [
+            self._add(Prepare(digest, split, start, stop, size, resize), f"{split} {start}–{stop - 1}", ())
+            for start, stop in self._shards(split)
+        ]
+
+    def _train_backbone(self, prepared: dict[str, list[int]]) -> int:
+        spec = self.spec
+        frozen = spec.backbone.epochs == 0 or self._fidelity.freeze_backbone
+        params = TrainBackbone(
+            classes=self.dataset.classes,
+            architecture=spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
+            weights=spec.weights,
+            augmented=self.spec.augmented and not frozen,
+            training=BackboneTraining(epochs=0) if frozen else spec.backbone,
+            seed=None if frozen else self.variant.seed,
+            device="cpu" if frozen else spec.device,
+            threads=1 if frozen else spec.training.threads,
+            backbone_version=backbones.version_of(spec.architecture.backbone),
+        )
+        reads = [] if frozen else [*prepared[TRAIN], *prepared[VALIDATION]]
+        return self._add(params, "frozen weights" if frozen else "all layers", reads)
+
+    def _distort(self, prepared: list[int]) -> dict[tuple[str, int], list[int]]:
+        jobs: dict[tuple[str, int], list[int]] = {}
+        for kind, level in self._kinds.conditions:
+            if kind == PRISTINE:
+                jobs[kind, level] = prepared
+                continue
+            seed = self.variant.seed if distortion(kind).random else None
+            params = Distort(kind, version_of(kind), level, seed)
+            jobs[kind, level] = [
+                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard])
+                for shard in prepared
+            ]
+        return jobs
+
+    def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
+        spec, released = self.spec, self._fidelity.released_spectra
+        if released:  # they are taken of pictures that were never larger
+            prepared = {
+                split: self._prepare_as("plain", split, spec.spectrum_size) for split in (TRAIN, VALIDATION)
+            }
+        spectra = [
+            self._add(
+                Spectra(
+                    split=split,
+                    kind=kind,
+                    kind_version=version_of(kind),
+                    levels=self._kinds.of(kind),
+                    spectrum_size=spec.spectrum_size,
+                    form="released-training" if released else "ours",
+                    seed=None if kind == PRISTINE else self.variant.seed,
+                ),
+                f"{kind}, {self.plan.shard_of(shard)}",
+                [shard],
+            )
+            for split in (TRAIN, VALIDATION)
+            for kind in self._kinds.labels
+            for shard in prepared[split]
+        ]
+        params = TrainClassifier(
+            kinds=self._kinds.labels,
+            spectrum_size=spec.spectrum_size,
+            training=spec.classifier,
+            seed=self.variant.seed,
+            device=spec.device,
+            threads=spec.training.threads,
+        )
+        return self._add(params, ", ".join(self._kinds.labels), spectra)
+
+    def _classify(
+        self, classifier: int, distorted: dict[tuple[str, int], list[int]]
+    ) -> dict[tuple[str, int], list[int]]:
+        jobs: dict[tuple[str, int], list[int]] = {}
+        form = "released-edge" if self._fidelity.released_spectra else "ours"
+        spectra = Spectra(TEST, PRISTINE, version_of(PRISTINE), (0,), self.spec.spectrum_size, form, None)
+        for (kind, level), shards in distorted.items():
+            params = Classify(self._kinds.labels, kind, level, self.spec.spectrum_size)
+            jobs[kind, level] = []
+            for shard in shards:
+                label = f"{kind} {level}, {self.plan.shard_of(shard)}"
+                read = self._add(spectra, label, [shard])
+                jobs[kind, level].append(self._add(params, label, [read, classifier]))
+        return jobs

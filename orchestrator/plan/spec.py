@@ -1,0 +1,267 @@
+"""What a run should compute: profiles, overrides, validation, and one-line errors for people."""
+
+import dataclasses
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from early_exit.backbones import parameters
+from early_exit.distortion import distortion, known
+from early_exit.fidelity import FIDELITIES
+from early_exit.kinds import Kinds
+from early_exit.vocabulary import BASELINES, THRESHOLDS
+from orchestrator.errors import UsageError, nearest
+from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
+
+PROFILES = ("demo", "photos", "paper")
+
+
+def _is_known(kind: str) -> str:
+    distortion(kind)
+    return kind
+
+
+class Drawing(BaseModel):
+    """The built-in dataset: how many pictures of how many pixels, from which seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: int = Field(default=2000, ge=100, le=1_000_000, multiple_of=10)
+    size: int = Field(default=70, ge=24, le=1024)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Spec(BaseModel):
+    """One run's parameters, validated and frozen; sizes in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: str
+    """One of ``orchestrator.plan.paper.TARGETS``."""
+    profile: str
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] = Field(
+        min_length=1, max_length=100
+    )
+    """Everything random is done once for each; a single number is a list of one."""
+    fidelity: tuple[str, ...] = Field(min_length=1)
+    """``FIDELITIES`` to compute side by side; a single name is a list of one."""
+    baselines: tuple[str, ...]
+    """``BASELINES`` to compare the system with, which may be none; a single name is a list of one."""
+    total_learning_rate: float = Field(gt=0, lt=1e7)
+    """Peak for the backbone of baseline total; its heads train as ``expert`` says."""
+    split_seed: int = Field(ge=0, lt=2**32)
+    """Of the 80/10/10 split; without effect where ``split_file`` is given."""
+    split_file: str | None = None
+    """SHA-256 of the file that says where each image belongs; settled at submit from ``--split``."""
+    device: Literal["cpu", "cuda"]
+    hardware: str
+    """CPU or GPU model that latencies are measured on; settled at submit where it is empty."""
+    weights: str | None = None
+    """SHA-256 of the pretrained backbone; settled at submit from ``--weights``."""
+    image_size: int = Field(ge=32, le=1024)
+    spectrum_size: int = Field(ge=32, le=1024)
+    shard_size: int = Field(ge=1, le=100_000)
+    views: int = Field(ge=2, le=1000)
+    augmentation: Literal["paper", "none"]
+    """How training views vary: brightened, mirrored and rotated (spec §6), or not at all."""
+    p_tar: float
+    payload: Literal["json", "float32", "float16", "uint8"]
+    """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
+    levels: dict[Annotated[str, AfterValidator(_is_known)], tuple[Annotated[int, Field(strict=True)], ...]]
+    """By kind of distortion what test images are evaluated at; whatever stands here takes part in the run."""
+    architecture: Architecture
+    backbone: BackboneTraining
+    classifier: Training
+    expert: Training
+    training: Threads
+    measurement: Measurement
+    drawn: Drawing
+
+    @field_validator("seeds", "fidelity", "baselines", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int | str) else value
+
+    @field_validator("seeds", "fidelity", "baselines")
+    @classmethod
+    def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names one of them twice")
+        return value
+
+    @field_validator("fidelity", "baselines")
+    @classmethod
+    def _known(cls, value: tuple[str, ...], field: ValidationInfo) -> tuple[str, ...]:
+        names = BASELINES if field.field_name == "baselines" else FIDELITIES
+        for name in value:
+            if name not in names:
+                raise ValueError(f"unknown '{name}'.{nearest(name, names)}")
+        return value
+
+    @model_validator(mode="after")
+    def _fidelity_suits_the_backbone(self) -> "Spec":
+        for name in self.fidelity if self.backbone.epochs == 0 else ():
+            if FIDELITIES[name].drop_blocks:
+                raise ValueError(
+                    f"fidelity {name} drops blocks, which a frozen backbone cannot make up for. "
+                    "Train it: backbone.epochs=8"
+                )
+            if FIDELITIES[name].freeze_backbone:
+                raise ValueError(
+                    f"fidelity {name} is what a run without backbone training computes anyway. "
+                    "Leave it out, or train one beside it: backbone.epochs=8"
+                )
+        return self
+
+    @field_validator("levels")
+    @classmethod
+    def _of_their_kinds(cls, value: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        Kinds(value).check()
+        return value
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training views are brightened, mirrored and rotated."""
+        return self.augmentation == "paper"
+
+    @property
+    def kinds(self) -> Kinds:
+        """What follows from ``levels`` and ``baselines``."""
+        return Kinds(self.levels, self.baselines)
+
+    @model_validator(mode="after")
+    def _backbone_suits_the_fidelity(self) -> "Spec":
+        name = self.architecture.backbone
+        for fidelity in self.fidelity if "drop_blocks" not in parameters(name) else ():
+            if FIDELITIES[fidelity].drop_blocks:
+                raise ValueError(f"fidelity {fidelity} drops blocks, which {name} cannot do without")
+        return self
+
+    @field_validator("p_tar")
+    @classmethod
+    def _one_of_the_thresholds(cls, value: float) -> float:
+        if value not in THRESHOLDS:
+            raise ValueError("must be one of the 101 thresholds 0.00, 0.01 … 1.00")
+        return value
+
+    @field_validator("views")
+    @classmethod
+    def _halves(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even: half of the views are distorted")
+        return value
+
+    @field_validator("classifier", "expert")
+    @classmethod
+    def _trained(cls, value: Training) -> Training:
+        if value.epochs < 1:
+            raise ValueError("epochs must be 1 or more")
+        return value
+
+
+def resolve(profile: str, settings: list[str], config: Path | None = None, plan: str = "full-paper") -> Spec:
+    """The spec of ``profile`` with a TOML file's fields and then ``a.b=c`` settings laid over it.
+
+    Raises ``UsageError`` that names the field, the reason and, for an unknown name, the nearest one.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"unknown profile '{profile}'.{nearest(profile, PROFILES)}")
+    text = resources.files("orchestrator.plan").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
+    fields = tomllib.loads(text) | {"profile": profile, "plan": plan}
+    if config is not None:
+        _overlay(fields, _read_toml(config))
+    for setting in settings:
+        _overlay(fields, _parse_setting(setting))
+    if fields["profile"] != profile:
+        raise UsageError(f"field 'profile': it is {profile}. Choose another one with --profile.")
+    if fields["plan"] != plan:
+        raise UsageError(f"field 'plan': it is {plan}. Name another one after submit.")
+    _refuse_booleans(fields)
+    try:
+        return Spec.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from None
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN; what keys and identities are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > 1_000_000:
+            raise UsageError(f"config '{path}': larger than 1 MB. A spec is a short TOML file.")
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"config '{path}': {error.strerror}. Name a readable TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"config '{path}': not TOML: {error}.") from None
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    name, equals, text = setting.partition("=")
+    if not equals or not all(part.isidentifier() for part in name.strip().split(".")):
+        raise UsageError(f"--set '{setting}': expected FIELD=VALUE, as in --set p_tar=0.9.")
+    try:
+        value, *more = tomllib.loads(f"value = {text}").values()
+    except (tomllib.TOMLDecodeError, RecursionError):
+        value, more = text, []
+    if more:  # a text of several lines
+        value = text
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]  # a dict after at least one round
+
+
+def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
+    for name, value in over.items():
+        if isinstance(value, dict) and isinstance(fields.get(name), dict):
+            _overlay(fields[name], value)
+        else:
+            fields[name] = value
+
+
+def _refuse_booleans(fields: dict[str, Any]) -> None:
+    """No field is one, and pydantic would read true as 1."""
+    for section, values in fields.items():
+        named = values.items() if isinstance(values, dict) else [("", values)]
+        for name, value in named:
+            if isinstance(value, bool):
+                where = f"{section}.{name}".rstrip(".")
+                raise UsageError(f"field '{where}': expected a number or a text, got {str(value).lower()}.")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    where = ".".join(path)
+    if path[-1:] == ["[key]"]:  # pydantic's word for a key of a mapping
+        return f"unknown field '{'.'.join(path[:-1])}'.{nearest(path[-2], known())}"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown field '{where}'.{nearest(path[-1], _fields_beside(path))}"
+    reason = first["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+    where = f"field '{where}': " if where else ""
+    return f"{where}{reason[0].lower()}{reason[1:]}{given}."
+
+
+def _fields_beside(path: list[str]) -> list[str]:
+    owner: Any = Spec
+    for part in path[:-1]:
+        owner = owner.model_fields[part].annotation
+    if hasattr(owner, "model_fields"):
+        return list(owner.model_fields)
+    return [field.name for field in dataclasses.fields(owner)]

@@ -1,0 +1,1 @@
+"""One page, with a file per question that holds its figures and its section."""

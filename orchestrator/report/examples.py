@@ -1,0 +1,88 @@
+"""A few test pictures of a run at every level, and their spectra; and the figure of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactStore, BadArtifact
+from early_exit.spectrum import in_grey_levels
+from early_exit.vocabulary import PRISTINE
+from orchestrator.errors import UsageError
+from orchestrator.files.shards import ARRAYS, Selection, select_shards
+from orchestrator.report.panels import WIDTH, condition_name
+from orchestrator.runs.manifest import Manifest
+
+NUMBER = 2
+SIDE = 150
+"""Pixels; larger pictures are made smaller, so that a report stays small."""
+
+Images = list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """uint8 pictures (H, W, 3) and spectra (S, S) of the same test images, by level; pristine is level 0."""
+
+    kind: str
+    pictures: dict[int, Images]
+    spectra: dict[int, Images]
+    missing: tuple[str, ...]
+    """Why there are none of some, a line each."""
+
+
+def examples_of(session: Session, store: ArtifactStore, run: Manifest) -> list[Examples]:
+    """For each distortion, as far as the files are there; of the run's first seed and fidelity."""
+    found = []
+    for kind in run.kinds.distorted:
+        conditions = [(PRISTINE, 0), *((kind, level) for level in run.kinds.of(kind))]
+        shown: dict[str, dict[int, Images]] = {what: {} for what in ARRAYS}
+        missing: dict[str, None] = {}
+        for what in ARRAYS:
+            for of_kind, level in conditions:
+                wanted = Selection(what, of_kind, level, run.seeds[0], run.fidelities[0])
+                try:
+                    shown[what][level] = _first(session, store, run.run_id, wanted)
+                except (UsageError, BadArtifact) as error:
+                    missing[str(error)] = None
+        found.append(Examples(kind, shown["distorted-dataset"], shown["spectra"], tuple(missing)))
+    return found
+
+
+def _first(session: Session, store: ArtifactStore, run_id: int, wanted: Selection) -> Images:
+    """Test images of the first shard; the errors of ``select_shards`` and of the store."""
+    artifact = select_shards(session, run_id, wanted)[0].artifact
+    assert artifact is not None  # select_shards sees to it
+    assert artifact.uri is not None
+    assert artifact.sha256 is not None
+    array = store.read(artifact.uri, artifact.sha256)[ARRAYS[wanted.what]]
+    array = array[:: -(-len(array) // NUMBER)]  # apart, since neighbours are of one class
+    return [_smaller(image) for image in (in_grey_levels(array) if wanted.what == "spectra" else array)]
+
+
+def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if image.shape[0] <= SIDE:
+        return image
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def drawn(shown: Examples) -> Figure:
+    """A column per level; in it the same few test pictures, each above its spectrum where there is one."""
+    pictures, spectra = shown.pictures, shown.spectra
+    levels = sorted({*pictures, *spectra})
+    number = max(len(images) for images in (*pictures.values(), *spectra.values()))
+    sources = [source for source in (pictures, spectra) if source]
+    rows = [(place, source) for place in range(number) for source in sources]
+    figure = Figure(figsize=(WIDTH, WIDTH / max(len(levels), 4) * len(rows) + 0.3), layout="constrained")
+    panels = figure.subplots(len(rows), len(levels), squeeze=False)
+    for (place, source), row in zip(rows, panels, strict=True):
+        for level, panel in zip(levels, row, strict=True):
+            panel.set_axis_off()
+            if place < len(source.get(level, ())):
+                panel.imshow(source[level][place], cmap="gray", vmin=0, vmax=255, interpolation="none")
+    for level, panel in zip(levels, panels[0], strict=True):
+        panel.set_title(condition_name(shown.kind, level))
+    return figure

@@ -1,0 +1,161 @@
+"""`orchestrator report`: one HTML file that needs nothing else, and its figures as SVG and PNG."""
+
+import io
+import itertools
+import json
+import re
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+from sqlalchemy import Engine
+
+from db.artifacts import ArtifactStore
+from db.engine import reading
+from db.models import JobState
+from orchestrator.errors import OrchestratorError
+from orchestrator.files.folder import new_folder
+from orchestrator.report.findings import Findings, findings
+from orchestrator.report.panels import INK, PAPER, STYLE
+from orchestrator.report.sections import Drawing, Section, sections
+from orchestrator.results.formats import TEXTS
+from orchestrator.runs.manifest import utc
+from orchestrator.runs.progress import Standing, failures, standing
+
+MARK = '<meta name="generator" content="orchestrator report">'
+"""What a report of ours starts with; only such a one is replaced."""
+
+SETTINGS: dict[Any, Any] = {**STYLE, "svg.fonttype": "none", "font.family": "sans-serif"}
+"""Text stays text in SVG: smaller, and a reader can search it."""
+
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+DOTS_PER_INCH = 200
+SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Where the run stood when it was read."""
+
+    now: Standing
+    failures: list[str]
+    """The first few."""
+
+    @property
+    def more_failures(self) -> int:
+        """How many are not among them."""
+        return self.now.count(JobState.FAILED) - len(self.failures)
+
+
+def write_report(
+    engine: Engine, store: ArtifactStore, run_id: int, out: Path | None, console: Console
+) -> None:
+    """Write ``report.html`` and ``figures/`` into ``out``, by default ``report-RUN`` in the current folder.
+
+    The folder appears whole or not at all; in one that holds an older report of ours, files are replaced one
+    by one. Raises ``OrchestratorError`` for a run without any result, ``UsageError`` for a folder that holds
+    something else.
+    """
+    folder = (out or Path(f"report-{run_id}")).resolve()
+    stood = Standings(standing(engine, run_id), failures(engine, run_id, SHOWN_FAILURES))
+    with reading(engine) as session:
+        found = findings(session, store, run_id)
+    replaced = _figures_of_ours(folder)
+    target = folder / ".next" if replaced is not None else folder
+    if replaced is not None:
+        shutil.rmtree(target, ignore_errors=True)
+    shown = sections(found)
+    if not shown:
+        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
+    with new_folder(target) as content:
+        drawn = _save(shown, content / "figures")
+        (content / "report.html").write_text(page(found, shown, drawn, stood), encoding="utf-8")
+    if replaced is not None:
+        _move(target, folder, replaced)
+    console.print(f"Report of run {run_id}: {folder / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def page(found: Findings, shown: list[Section], drawn: dict[str, Markup], stood: Standings) -> str:
+    """The HTML; ``drawn`` holds the figures to be put into it, by name."""
+    run = found.run
+    environment = Environment(
+        loader=PackageLoader("orchestrator.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        mark=Markup(MARK),
+        run=run,
+        sections=shown,
+        drawn=drawn,
+        stood=stood,
+        words=TEXTS,
+        created=utc(run.created_at),
+        finished=utc(run.finished_at),
+        spec=json.dumps(run.spec, indent=2, ensure_ascii=False),
+    )
+
+
+def inlined(svg: str, name: str) -> Markup:
+    """An SVG for a page: in the page's colours, with ids that no other figure has, and no metadata."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(INK, "currentColor").replace(PAPER, "none")
+    return Markup(re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', _bounds, svg, count=1))
+
+
+def _bounds(size: re.Match[str]) -> str:
+    """The width of an SVG in points as limits on a page: its text stays readable on a phone, and scrolls."""
+    points = float(size[1])
+    return f'style="max-width: {points / 11:.0f}rem; min-width: {points / 15:.0f}rem"'
+
+
+def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
+    folder.mkdir()
+    drawings = [drawing for section in shown for drawing in section.drawings]
+    with ProcessPoolExecutor() as pool:
+        inline = pool.map(_save_one, drawings, itertools.repeat(folder))
+        return {drawing.name: svg for drawing, svg in zip(drawings, inline, strict=True)}
+
+
+def _save_one(drawing: Drawing, folder: Path) -> Markup:
+    with mpl.rc_context({**SETTINGS, "svg.hashsalt": drawing.name}), io.StringIO() as file:
+        figure = drawing.draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # where everything stands is settled, once for both files
+        figure.savefig(folder / f"{drawing.name}.png", dpi=DOTS_PER_INCH)
+        figure.savefig(file, format="svg", metadata=NO_METADATA)
+        svg = file.getvalue()
+    (folder / f"{drawing.name}.svg").write_text(svg, encoding="utf-8")
+    return inlined(svg, drawing.name)
+
+
+def _figures_of_ours(folder: Path) -> set[str] | None:
+    """The figures that an older report of ours in ``folder`` links to; None where there is no such report."""
+    try:
+        old = (folder / "report.html").read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if MARK not in old[:2000]:
+        return None
+    return set(re.findall(r'href="figures/([\w.-]+\.(?:svg|png))"', old))
+
+
+def _move(new: Path, folder: Path, old_figures: set[str]) -> None:
+    """Put the files of ``new`` into ``folder``, and take away figures that the older report alone had."""
+    (folder / "figures").mkdir(exist_ok=True)
+    figures = {path.name for path in (new / "figures").iterdir()}
+    for name in figures:
+        (new / "figures" / name).replace(folder / "figures" / name)
+    (new / "report.html").replace(folder / "report.html")
+    for name in old_figures - figures:
+        (folder / "figures" / name).unlink(missing_ok=True)
+    shutil.rmtree(new)

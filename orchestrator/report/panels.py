@@ -1,0 +1,232 @@
+"""What all figures share: how a policy, a kind and a unit look, panels by distortion, lines over levels.
+
+A frame has one estimate per line: ``mean`` and ``margin`` (half the 95 % interval over seeds; missing for a
+single seed) beside what it is of, in the views' units. Colours are Okabe and Ito's and a grey, which
+colour-blind readers tell apart. Nothing here touches pyplot, so that nothing stays behind.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from early_exit.distortion import distortion, known
+from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, GENERALIST, PRISTINE, TOTAL
+from orchestrator.results.tables import in_order
+
+INK, PAPER = "#1a1a1b", "#fffffe"
+"""Text and background: colours that nothing else has, so that a page can put its own in their place."""
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "grid.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+"""Matplotlib's settings for these figures, to be in force from making a figure to saving it."""
+
+WIDTH = 7.2
+"""Inches."""
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"),
+    *("#56B4E9", "#7A7A7A"),
+)
+
+
+def kind_name(kind: str) -> str:
+    """As people say it."""
+    return kind if kind == PRISTINE or kind not in known() else distortion(kind).name
+
+
+def unit(kind: str) -> str:
+    """What a level of it is, for an axis."""
+    return "" if kind == PRISTINE else distortion(kind).axis
+
+
+def condition_name(kind: str, level: int) -> str:
+    """As in ``blur 3``."""
+    return f"{kind_name(kind)} {level}" if level else PRISTINE
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a line looks."""
+
+    label: str
+    colour: str
+    dashes: str = "-"
+    width: float = 1.6
+    marker: str = "o"
+    filled: bool = True
+    band: bool = True
+
+
+POLICY_LINES = {
+    PRISTINE: Line("pristine expert", BLUE, width=2.6),
+    "gaussian_blur": Line("blur expert", ORANGE, width=2.6),
+    "gaussian_noise": Line("noise expert", GREEN, width=2.6),
+    "oracle": Line("oracle: the true kind's expert", INK, "--", 1.0, ".", band=False),
+    "classifier": Line("classifier: the seen kind's expert", VERMILION, ":", 1.2, "x"),
+    GENERALIST: Line("generalist: all distortions at once", PURPLE, "-.", 1.4, "s"),
+    EDGE_ONLY: Line("edge only", VERMILION, "-.", 1.4, "v"),
+    CLOUD_ONLY: Line("cloud only", GREY, "-.", 1.4, "D"),
+}
+"""The oracle is one of the experts at every level: a thin line over a wide one, in that one's band."""
+
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY, INK)
+MARKERS = "osv^D*PX"
+"""Of lines that are no policies."""
+
+
+def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
+    """Of each policy, in order; the same for the same policy in every figure."""
+    spare = itertools.cycle((PURPLE, SKY, GREY, INK))
+    lines: dict[str, Line] = {}
+    for name in map(str, in_order(map(str, policies))):
+        kind = name.removeprefix(f"{TOTAL}_")
+        line = (
+            lines.get(kind)
+            or POLICY_LINES.get(kind)
+            or Line(f"{kind_name(kind)} expert", next(spare), width=2.6)
+        )
+        all_layers = replace(
+            line, label=f"{line.label}, all layers trained", dashes="-.", width=1.2, marker="^"
+        )
+        lines[name] = line if kind == name else all_layers
+    return lines
+
+
+def other_lines(names: Iterable[object]) -> dict[str, Line]:
+    """Of anything else, at most eight of them."""
+    looks = zip(COLOURS, MARKERS, strict=True)
+    return {
+        str(name): Line(str(name), colour, width=1.4, marker=marker)
+        for name, (colour, marker) in zip(in_order(map(str, names)), looks, strict=False)
+    }
+
+
+def with_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same, whose parts remember all its kinds: one of which a run has no result has an empty panel."""
+    if "kind" not in frame:
+        return frame
+    kinds = in_order(frame["kind"].astype(str))
+    return frame.assign(kind=pd.Categorical(frame["kind"].astype(str), kinds))
+
+
+def distortions(frame: pd.DataFrame) -> list[str]:
+    """The kinds of ``with_every_kind``, each of which has a panel; pristine, level 0 of all, where it is alone."""
+    return [str(kind) for kind in frame["kind"].cat.categories if kind != PRISTINE] or [PRISTINE]
+
+
+def conditions(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Every kind and level in it, pristine first."""
+    there = set(zip(frame["kind"], frame["level"], strict=True))
+    kinds = in_order(frame["kind"])
+    return sorted(there, key=lambda condition: (kinds.index(condition[0]), condition[1]))
+
+
+def shown_levels(frame: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
+    """Pristine, and the middle and the strongest level of ``kind``."""
+    levels = sorted(set(frame.loc[frame["kind"] == kind, "level"]))
+    return [
+        (PRISTINE, 0),
+        *((kind, int(level)) for level in dict.fromkeys((levels[len(levels) // 2], levels[-1]))),
+    ]
+
+
+def grid(rows: int, columns: int, height: float = 2.4) -> tuple[Figure, list[list[Axes]]]:
+    """Panels of ``height`` inches that share the axis of their row; of three columns also that of all."""
+    figure = Figure(figsize=(WIDTH * max(1, columns / 4), height * rows + 0.6), layout="constrained")
+    panels = figure.subplots(
+        rows, columns, squeeze=False, sharey="row", sharex="col" if columns != 3 else True
+    )
+    return figure, [list(row) for row in panels]
+
+
+def levels(
+    row: Sequence[Axes], frame: pd.DataFrame, lines: dict[str, Line], by: str = "policy", scale: float = 100
+) -> None:
+    """A panel per distortion: a line for each value of the column ``by``."""
+    for panel, kind in zip(row, distortions(frame), strict=True):
+        for value, line in lines.items():
+            over_levels(panel, with_pristine(frame[frame[by] == value], kind), line, scale)
+    name_levels(row, frame)
+
+
+def with_pristine(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The lines of ``kind`` and, as level 0 of it, of pristine pictures."""
+    return frame[frame["kind"].isin((PRISTINE, kind))]
+
+
+def over_levels(panel: Axes, frame: pd.DataFrame, line: Line, scale: float = 100) -> None:
+    """One line against the level."""
+    ordered = frame.sort_values("level")
+    draw(panel, ordered["level"], ordered, line, scale)
+
+
+def draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, scale: float = 100) -> None:
+    """Means as a line, intervals as a band around it where there are any."""
+    mean, margin = scale * frame["mean"].astype(float), scale * frame["margin"].astype(float)
+    panel.plot(
+        x,
+        mean,
+        line.dashes,
+        color=line.colour,
+        linewidth=line.width,
+        marker=line.marker,
+        markersize=4,
+        markerfacecolor=line.colour if line.filled else "none",
+        label=line.label,
+    )
+    if line.band and margin.notna().any():
+        panel.fill_between(
+            x.astype(float), mean - margin, mean + margin, color=line.colour, alpha=0.1, linewidth=0
+        )
+
+
+def name_levels(row: Sequence[Axes], frame: pd.DataFrame) -> None:
+    """Ticks at the levels there are, and the unit on the lowest row."""
+    for panel, kind in zip(row, distortions(frame), strict=True):
+        panel.set_xticks(sorted(with_pristine(frame, kind)["level"].unique()))
+        panel.set_xlabel(textwrap.fill(unit(kind), 60 if len(row) < 3 else 24))
+        panel.label_outer()
+
+
+def percent(row: Sequence[Axes], label: str) -> None:
+    """The whole range from 0 to 100."""
+    row[0].set_ylabel(label)
+    for panel in row:
+        panel.set_ylim(-3, 103)
+
+
+def differences(row: Sequence[Axes]) -> None:
+    """A line at 0, and at least one unit to either side of it; no interval takes more than a hundred."""
+    for panel in row:
+        panel.axhline(0, color=INK, linewidth=0.8)
+    low, high = row[0].get_ylim()
+    row[0].set_ylim(max(min(low, -1), -103), min(max(high, 1), 103))
+
+
+def with_legend(figure: Figure, *panels: Axes) -> Figure:
+    """One legend above all panels, of what is in ``panels``."""
+    handles: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3, fontsize=8)
+    return figure

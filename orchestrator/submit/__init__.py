@@ -1,0 +1,1 @@
+"""What was typed, to a run that ends."""

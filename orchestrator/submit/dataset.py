@@ -1,0 +1,81 @@
+"""The dataset of a run: scanned and stored, or drawn first where none is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.artifacts import ArtifactStore
+from db.engine import reading, write
+from db.models import IMAGE_FILE_COLUMNS, Image
+from db.models import Dataset as DatasetRow
+from early_exit.dataset import Dataset, ImageFile, scan
+from orchestrator.plan.paper import DatasetShape
+from orchestrator.plan.spec import Drawing
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A dataset with its rows in ``datasets`` and ``images``."""
+
+    id: int
+    dataset: Dataset
+    shape: DatasetShape
+
+
+def drawn_folder(store: ArtifactStore, drawing: Drawing) -> Path:
+    """The built-in dataset's folder, where all workers of the store see it; drawn when it is not there."""
+    folder = store.root / "datasets" / f"drawn-{drawing.images}x{drawing.size}-seed{drawing.seed}"
+    if not folder.exists():
+        from early_exit.drawn import draw  # OpenCV is needed this one time only
+
+        folder.parent.mkdir(exist_ok=True)
+        draw(folder, drawing.images, drawing.size, drawing.seed)
+    return folder
+
+
+def store_dataset(
+    engine: Engine, folder: Path, split: int | Mapping[str, str], *, built_in: bool
+) -> StoredDataset:
+    """Scan a folder and store what is new; files that are unchanged since the last time are not opened.
+
+    ``split`` is a seed, or the split of every path.
+    """
+    root = folder.resolve()
+    with reading(engine) as session:
+        known = _known(session, str(root))
+    dataset = scan(root, split, known)
+    try:
+        dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
+    except IntegrityError:  # another submit of the same folder was faster
+        dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
+    sizes = {split: len(dataset.of_split(split)) for split in ("train", "validation", "test")}
+    return StoredDataset(dataset_id, dataset, DatasetShape(dataset.digest, len(dataset.classes), sizes))
+
+
+def _known(session: Session, uri: str) -> dict[str, ImageFile]:
+    newest = select(DatasetRow.id).where(DatasetRow.uri == uri).order_by(DatasetRow.id.desc()).limit(1)
+    rows = session.execute(select(*IMAGE_FILE_COLUMNS).where(Image.dataset_id == newest.scalar_subquery()))
+    return {row.path: ImageFile(*row) for row in rows}
+
+
+def _store(session: Session, dataset: Dataset, uri: str, built_in: bool) -> int:
+    same = select(DatasetRow.id).where(DatasetRow.digest == dataset.digest, DatasetRow.uri == uri)
+    existing = session.scalar(same)
+    if existing is not None:
+        return existing
+    row = DatasetRow(
+        digest=dataset.digest,
+        uri=uri,
+        classes=list(dataset.classes),
+        ignored_files=dataset.ignored,
+        built_in=built_in,
+    )
+    session.add(row)
+    session.flush()
+    images = [{"dataset_id": row.id, **vars(image)} for image in dataset.images]
+    session.execute(insert(Image), images)
+    return row.id

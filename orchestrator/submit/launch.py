@@ -1,0 +1,104 @@
+"""What the commands do that start something: a run, a cluster, a worker, Flower, a reconciler."""
+
+from collections import Counter
+from functools import partial
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine
+
+from db.dispatch import top_up
+from db.engine import reading, write
+from db.models import RunState
+from orchestrator.cluster.place import Place, open_store
+from orchestrator.runs.progress import standing
+from orchestrator.submit.follow import attend, report
+from orchestrator.submit.in_process import run_in_process
+from orchestrator.submit.request import Request, Resolved, resolve_request
+from orchestrator.submit.store import find
+from orchestrator.submit.store import submit as store_run
+from tasks.app import create_app
+from tasks.code import codes
+from tasks.doorbell import ring
+
+COMMAND_PATIENCE_SECONDS = 2.0
+"""Somebody waits for a command; what it does not ring for, the reconciler does."""
+
+
+def launch(request: Request, place: Place, engine: Engine, console: Console) -> int:
+    """Submit a run and, unless the cluster is shared, stay with it; returns the exit code."""
+    store = open_store(place)
+    resolved = resolve_request(request, engine, store, local=place.home is not None)
+    _introduce(resolved, console)
+    if request.dry_run:
+        _show_plan(resolved, engine, console)
+        return 0
+    dataset = resolved.dataset
+    submission = store_run(engine, resolved.spec, resolved.plan, dataset.id, dataset.shape.digest)
+    run_id = submission.run_id
+    joined = "attached to its active run" if submission.attached else "stored"
+    console.print(
+        f"Run {run_id} ({joined}): {submission.found + submission.to_run} jobs, "
+        f"{submission.found} found, {submission.to_run} to run."
+    )
+    now = standing(engine, run_id)
+    if now.state != RunState.ACTIVE:
+        return report(place, engine, run_id, now, console)
+    if request.in_process:
+        run_in_process(engine, store, run_id)
+        return report(place, engine, run_id, standing(engine, run_id), console)
+    return go_on(place, engine, run_id, console, wait=request.wait)
+
+
+def go_on(place: Place, engine: Engine, run_id: int, console: Console, *, wait: bool) -> int:
+    """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
+    if place.home is not None:
+        return attend(place, engine, run_id, console)
+    if not ring(
+        create_app(place.broker_url, COMMAND_PATIENCE_SECONDS), write(engine, partial(top_up, codes=codes()))
+    ):
+        console.print(
+            "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
+        )
+    if wait:
+        return attend(place, engine, run_id, console)
+    console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
+    return 0
+
+
+def _introduce(resolved: Resolved, console: Console) -> None:
+    spec, dataset = resolved.spec, resolved.dataset.dataset
+    sizes = f"{len(dataset.images):,} images in {len(dataset.classes)} classes"
+    if resolved.built_in:
+        console.print(
+            f"Profile demo: {sizes} of the built-in drawn dataset, a small backbone from scratch, on {spec.device}.\n"
+            "On photographs: orchestrator submit full-paper --dataset DIR --weights FILE.safetensors",
+            soft_wrap=True,
+        )
+    else:
+        console.print(
+            f"Profile {spec.profile}: {sizes} of '{dataset.root}', on {spec.device} ({spec.hardware}).",
+            soft_wrap=True,
+            markup=False,
+        )
+    if spec.weights is None and not resolved.built_in:
+        console.print(
+            "The backbone starts from random weights; the paper's from ImageNet's: --weights imagenet."
+        )
+    if dataset.ignored:
+        console.print(f"{dataset.ignored} files without an image suffix are ignored.")
+
+
+def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
+    with reading(engine) as session:
+        need = find(session, resolved.plan)
+    stages = [job.params.stage for job in resolved.plan.jobs]
+    to_run = Counter(stage for stage, must in zip(stages, need.must_run, strict=True) if must)
+    shown = Table(title="A dry run: no run is stored.", title_justify="left")
+    for column in ("stage", "jobs", "found", "to run"):
+        shown.add_column(column, justify="left" if column == "stage" else "right")
+    for stage, count in Counter(stages).items():
+        shown.add_row(stage, str(count), str(count - to_run[stage]), str(to_run[stage]))
+    shown.add_section()
+    shown.add_row("all", str(len(stages)), str(len(stages) - to_run.total()), str(to_run.total()))
+    console.print(shown)

@@ -1,0 +1,112 @@
+"""From what a user typed to a spec, a dataset and a plan; everything that can be refused is refused here."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.numpy import save
+from sqlalchemy import Engine
+
+from db.artifacts import ArtifactStore
+from early_exit.backbones import MOBILENET_V2
+from early_exit.fidelity import FIDELITIES
+from early_exit.split import read_split
+from early_exit.weights import check_weights, expected_shapes, imagenet_weights, parse_weights, read_file
+from orchestrator.cluster.hardware import hardware
+from orchestrator.errors import UsageError, nearest
+from orchestrator.plan.graph import Plan
+from orchestrator.plan.paper import TARGETS, plan
+from orchestrator.plan.spec import Spec, resolve
+from orchestrator.submit.dataset import StoredDataset, drawn_folder, store_dataset
+from tasks.code import releases
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of ``submit``, as typed."""
+
+    plan: str
+    profile: str | None
+    dataset: Path | None
+    weights: str | None
+    split: Path | None
+    settings: list[str]
+    config: Path | None
+    dry_run: bool
+    wait: bool
+    in_process: bool
+
+    @property
+    def chosen_profile(self) -> str:
+        """The named profile, or the one that what is given asks for."""
+        return self.profile or ("demo" if self.dataset is None else "photos")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All that a run is made of."""
+
+    spec: Spec
+    dataset: StoredDataset
+    plan: Plan
+    built_in: bool
+
+
+def check(request: Request) -> Spec:
+    """The spec, before anything is read or stored; ``UsageError`` for what cannot go together."""
+    if request.plan not in TARGETS:
+        raise UsageError(f"unknown plan '{request.plan}'.{nearest(request.plan, TARGETS)}")
+    spec = resolve(request.chosen_profile, request.settings, request.config, request.plan)
+    if spec.weights is not None:
+        raise UsageError(
+            "field 'weights': give a file with --weights FILE.safetensors or --weights imagenet."
+        )
+    if spec.split_file is not None:
+        raise UsageError("field 'split_file': give a file with --split FILE.csv.")
+    if request.dataset is None and spec.profile != "demo":
+        raise UsageError(f"profile '{spec.profile}' needs photographs. Add --dataset DIR.")
+    if spec.backbone.epochs == 0 and request.weights is None:
+        raise UsageError(
+            "a frozen backbone needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet, "
+            "or train one with --set backbone.epochs=N."
+        )
+    for name in spec.fidelity if request.weights is None else ():
+        if FIDELITIES[name].freeze_backbone:
+            raise UsageError(
+                f"fidelity '{name}' needs pretrained weights. Add --weights FILE.safetensors or --weights imagenet."
+            )
+    if request.weights == "imagenet" and spec.architecture.backbone != MOBILENET_V2:
+        raise UsageError(
+            f"--weights imagenet: these are {MOBILENET_V2}'s. Save those of {spec.architecture.backbone} "
+            "as docs/extending.md shows, and give the file."
+        )
+    return spec
+
+
+def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, local: bool) -> Resolved:
+    """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
+    spec = check(request)
+    settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
+    weights = _read_weights(request.weights, spec) if request.weights is not None else None
+    built_in = request.dataset is None
+    folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
+    split: int | dict[str, str] = spec.split_seed
+    if request.split is not None:
+        split, content = read_split(request.split)
+        settled["split_file"] = hashlib.sha256(content).hexdigest()
+    dataset = store_dataset(engine, folder, split, built_in=built_in)
+    if weights is not None:
+        settled["weights"] = store.write_bytes(weights, f"weights-{os.getpid()}").sha256
+    spec = spec.model_copy(update=settled)
+    return Resolved(spec, dataset, plan(spec, dataset.shape, releases()), built_in)
+
+
+def _read_weights(source: str, spec: Spec) -> bytes:
+    """The content of a safetensors file; names and shapes of other backbones are checked by their first job."""
+    content = save(imagenet_weights()) if source == "imagenet" else read_file(Path(source))
+    tensors, architecture = parse_weights(content, source), spec.architecture
+    if architecture.backbone == MOBILENET_V2:
+        named = f"{MOBILENET_V2} of width {architecture.width:g}"
+        check_weights(tensors, expected_shapes(architecture.width), named)
+    return content

@@ -1,0 +1,175 @@
+"""Storing a run: the plan's jobs in one transaction, those whose artifact is there as found."""
+
+import hashlib
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.clock import now
+from db.engine import reading, write
+from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
+from orchestrator.plan.graph import Plan, PlannedJob
+from orchestrator.plan.spec import Spec, canonical_json
+from tasks.code import code_of
+from tasks.params import STAGES
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A stored run: how many of its jobs were found and how many must run."""
+
+    run_id: int
+    found: int
+    to_run: int
+    attached: bool
+    """The same spec was active already; nothing was stored."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a plan needs of a database: which artifacts are there, and which jobs must run."""
+
+    artifacts: dict[str, int]
+    must_run: tuple[bool, ...]
+
+
+def find(session: Session, plan: Plan) -> Need:
+    """Walk back from the results: an ancestor must run only if a job that must run reads it."""
+    artifacts: dict[str, int] = {}
+    for keys in _chunks([job.key for job in plan.jobs], 500):
+        statement = select(Artifact.key, Artifact.id).where(Artifact.key.in_(keys))
+        artifacts.update((key, artifact) for key, artifact in session.execute(statement))
+    wanted = [job.params.writes_rows or at in plan.targets for at, job in enumerate(plan.jobs)]
+    must_run = [False] * len(plan.jobs)
+    for position in reversed(range(len(plan.jobs))):
+        job = plan.jobs[position]
+        must_run[position] = wanted[position] and job.key not in artifacts
+        if must_run[position]:
+            for parent in job.reads:
+                wanted[parent] = True
+    return Need(artifacts, tuple(must_run))
+
+
+def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_digest: str) -> Submission:
+    """Store the run and all its jobs at once, or attach to the active run of the same identity."""
+    identity, environment = _identity(spec, plan, dataset_digest), _environment()
+
+    def store(session: Session) -> Submission:
+        active = select(Run.id).where(Run.identity == identity, Run.state == RunState.ACTIVE)
+        running = session.scalar(active)
+        if running is not None:
+            return _attached(session, running)
+        need = find(session, plan)
+        created = session.scalar(select(now()))
+        assert created is not None
+        run = Run(
+            identity=identity,
+            plan=spec.plan,
+            profile=spec.profile,
+            spec=spec.model_dump(mode="json"),
+            code_version=importlib.metadata.version("orchestrator"),
+            environment=environment,
+            dataset_id=dataset_id,
+            created_at=created,
+            finished_at=None if any(need.must_run) else created,
+            state=RunState.ACTIVE if any(need.must_run) else RunState.SUCCEEDED,
+        )
+        session.add(run)
+        session.flush()
+        _insert_jobs(session, run.id, plan, need)
+        to_run = sum(need.must_run)
+        return Submission(run.id, len(plan.jobs) - to_run, to_run, attached=False)
+
+    try:
+        return write(engine, store)
+    except IntegrityError:  # another submit of the same identity was faster
+        with reading(engine) as session:
+            run_id = session.scalars(
+                select(Run.id).where(Run.identity == identity).order_by(Run.id.desc()).limit(1)
+            ).one()
+            return _attached(session, run_id)
+
+
+def _attached(session: Session, run_id: int) -> Submission:
+    states = session.scalars(select(Job.state).where(Job.run_id == run_id)).all()
+    done = sum(state == JobState.SUCCEEDED for state in states)
+    return Submission(run_id, done, len(states) - done, attached=True)
+
+
+def _identity(spec: Spec, plan: Plan, dataset_digest: str) -> str:
+    versions = {name: params.version for name, params in STAGES.items()}
+    made_of = [spec.model_dump(mode="json"), dataset_digest, versions, dict(plan.releases)]
+    return hashlib.sha256(canonical_json(made_of).encode()).hexdigest()
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": dict(sorted(_packages())),
+    }
+
+
+def _packages() -> Iterable[tuple[str, str]]:
+    """Name and version of everything installed, by the names of the folders: reading each takes a second."""
+    for folder in sys.path:
+        for installed in Path(folder).glob("*.dist-info"):
+            name, _, version = installed.stem.partition("-")
+            yield name, version
+
+
+def _insert_jobs(session: Session, run_id: int, plan: Plan, need: Need) -> None:
+    rows = [_row(run_id, plan.jobs[position], position, need) for position in range(len(plan.jobs))]
+    ids: list[int] = []
+    for chunk in _chunks(rows, 500):
+        inserted = insert(Job).returning(Job.id, sort_by_parameter_order=True)
+        ids += session.scalars(inserted, chunk).all()
+    for edges in _chunks(list(_edges(plan.jobs, ids)), 5000):
+        session.execute(insert(JobDependency), edges)
+
+
+def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, Any]:
+    must_run = need.must_run[position]
+    waiting_for = sum(need.must_run[parent] for parent in (*job.reads, *job.after)) if must_run else 0
+    open_state = JobState.WAITING if waiting_for else JobState.READY
+    return {
+        "run_id": run_id,
+        "stage": job.params.stage,
+        "label": job.label,
+        "key": job.key,
+        "code": code_of(job.params.stage),
+        "seed": job.variant.seed if job.variant else None,
+        "fidelity": job.variant.fidelity if job.variant else None,
+        "params": asdict(job.params),
+        "queue": job.params.queue,
+        "state": open_state if must_run else JobState.SUCCEEDED,
+        "found": not must_run,
+        "artifact_id": None if must_run else need.artifacts.get(job.key),
+        "waiting_for": waiting_for,
+        "deadline_seconds": job.params.deadline_seconds,
+    }
+
+
+def _edges(jobs: Sequence[PlannedJob], ids: Sequence[int]) -> Iterable[dict[str, Any]]:
+    for child, job in enumerate(jobs):
+        for place, parent in enumerate((*job.reads, *job.after)):
+            yield {
+                "child_id": ids[child],
+                "parent_id": ids[parent],
+                "position": place,
+                "reads": place < len(job.reads),
+            }
+
+
+def _chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

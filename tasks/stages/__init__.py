@@ -1,0 +1,1 @@
+"""One thin file per stage: read inputs, call the paper, return arrays and rows."""

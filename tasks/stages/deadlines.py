@@ -1,0 +1,44 @@
+"""deadlines: batches of one policy that are wrong too often or take too long."""
+
+from db.results.tables import MissedDeadline
+from early_exit.exits import decide, exits_of
+from early_exit.latency import PROFILES
+from early_exit.outage import missed_deadline, shuffled_batches
+from early_exit.randomness import generator
+from early_exit.vocabulary import DEADLINES
+from tasks.decisions import answers
+from tasks.job_io import JobContext, Output
+from tasks.params import Deadlines
+from tasks.stages.latency import measured, spent_by
+
+
+def compute(params: Deadlines, context: JobContext) -> Output:
+    """Rows in ``missed_deadlines``, over every network; the batches are those of ``outage``."""
+    said = answers(context, params.policy, params.kind)
+    exits, answer = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
+    rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
+    batches = shuffled_batches(len(exits), rng)
+    shuffles, _, size = batches.shape
+    times = measured(context)
+    rows = []
+    for profile, link in PROFILES.items():
+        seconds = spent_by(params.policy, exits, link, times, params.payload).total
+        found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
+        rows += [
+            {
+                "profile": profile,
+                "t_tar_seconds": t_tar,
+                "policy": params.policy,
+                "kind": params.kind,
+                "level": params.level,
+                "p_tar": params.p_tar,
+                "payload": params.payload,
+                "n": len(exits),
+                "batch_size": size,
+                "shuffles": shuffles,
+                "missed": estimate.mean,
+                "margin": estimate.margin,
+            }
+            for t_tar, estimate in zip(DEADLINES, found, strict=True)
+        ]
+    return Output(rows={MissedDeadline: rows})

@@ -1,0 +1,54 @@
+"""measure: median times of the parts of an inference, on the code path that made the results."""
+
+import numpy as np
+
+from db.results.tables import StageTime
+from early_exit.classifier import load_classifier
+from early_exit.measure import measure
+from early_exit.network import fold_batchnorm, load_heads, load_weights
+from tasks.backbone import planned
+from tasks.job_io import JobContext, Output
+from tasks.params import Measure
+from tasks.pictures import load_pictures
+from tasks.stages.train_expert import heads_of
+
+PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
+
+
+def compute(params: Measure, context: JobContext) -> Output:
+    """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
+    pictures, backbone = load_pictures(context)["pictures"], context.input("train-backbone")
+    architecture = planned(params, backbone.params["backbone_version"])
+    times = measure(
+        fold_batchnorm(load_weights(backbone.load(), architecture)),
+        load_heads(heads_of(context.input("train-expert").load())),
+        load_classifier(
+            context.input("train-classifier").load(),
+            params.spectrum_size,
+            released_spectra=params.released_spectra,
+        ),
+        pictures,
+        params.spectrum_size,
+        params.device,
+        warm_ups=params.measurement.warm_ups,
+        repeats=params.measurement.repeats,
+    )
+    seconds = {name: getattr(times, name) for name in PARTS}
+    sizes = {"whole": pictures[0].nbytes}
+    for name, payload in times.payloads.items():
+        seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}
+        sizes[f"encode_{name}"] = payload.bytes
+    rows = [
+        {
+            "part": part,
+            "device": params.device,
+            "hardware": params.hardware,
+            "seconds": value,
+            "payload_bytes": sizes.get(part),
+        }
+        for part, value in seconds.items()
+    ]
+    arrays = {name: np.array([value]) for name, value in seconds.items()}
+    arrays |= {f"{name}_bytes": np.array([payload.bytes]) for name, payload in times.payloads.items()}
+    arrays["picture_bytes"] = np.array([pictures[0].nbytes])
+    return Output(arrays, {StageTime: rows})

@@ -1,0 +1,39 @@
+"""outage: batches of one policy that are right less often than p_tar, on the edge and in all."""
+
+from db.results.tables import Outage as OutageRow
+from early_exit.exits import exits_of
+from early_exit.outage import outage, shuffled_batches
+from early_exit.randomness import generator
+from early_exit.vocabulary import OUTAGE_THRESHOLDS
+from tasks.decisions import answers
+from tasks.job_io import JobContext, Output
+from tasks.params import Outage
+
+
+def compute(params: Outage, context: JobContext) -> Output:
+    """Rows in ``outages``; all policies and thresholds are judged on the same batches of a condition."""
+    said = answers(context, params.policy, params.kind)
+    rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
+    batches = shuffled_batches(len(said.labels), rng)
+    shuffles, _, size = batches.shape
+    rows = []
+    exits = exits_of(params.policy)
+    for p_tar in OUTAGE_THRESHOLDS:
+        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches, exits)
+        rows.append(
+            {
+                "p_tar": p_tar,
+                "policy": params.policy,
+                "kind": params.kind,
+                "level": params.level,
+                "n": len(said.labels),
+                "batch_size": size,
+                "shuffles": shuffles,
+                "edge_outage": found.edge.mean,
+                "edge_margin": found.edge.margin,
+                "overall_outage": found.overall.mean,
+                "overall_margin": found.overall.margin,
+                "batches_without_edge": found.without_edge,
+            }
+        )
+    return Output(rows={OutageRow: rows})

@@ -1,0 +1,28 @@
+"""sweep: exits and correct answers of one policy at all 101 thresholds, as integers."""
+
+from db.results.tables import SweepPoint
+from early_exit.exits import exits_of, sweep
+from early_exit.vocabulary import THRESHOLDS
+from tasks.decisions import answers
+from tasks.job_io import JobContext, Output
+from tasks.params import Sweep
+
+
+def compute(params: Sweep, context: JobContext) -> Output:
+    """Rows in ``sweep_points``."""
+    said = answers(context, params.policy, params.kind)
+    counts = sweep(said.confidence, said.predicted, said.labels, exits=exits_of(params.policy))
+    rows = [
+        {
+            "p_tar": p_tar,
+            "policy": params.policy,
+            "kind": params.kind,
+            "level": params.level,
+            "n": len(said.labels),
+            **{f"n{k}": counts.n[row, k - 1].item() for k in (1, 2, 3, 4)},
+            **{f"c{k}": counts.c[row, k - 1].item() for k in (1, 2, 3, 4)},
+            **{f"r{k}": counts.r[row, k - 1].item() for k in (1, 2, 3)},
+        }
+        for row, p_tar in enumerate(THRESHOLDS)
+    ]
+    return Output(rows={SweepPoint: rows})
