@@ -107,7 +107,7 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
         return None
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == row.key))
     if artifact_id is not None:
-        _succeed(session, Held(job_id, row.run_id, row.attempt), found=True)
+        _succeed(session, Held(job_id, row.run_id, row.attempt), cached=True)
         _deliver(session, job_id, artifact_id)
         return None
     session.execute(
@@ -163,7 +163,7 @@ def saved_progress(session: Session, held: Held) -> bool:
 
 def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
     """Write artifact, rows and success together and release the children; False where fenced out."""
-    if not _succeed(session, claim, found=False):
+    if not _succeed(session, claim, cached=False):
         return False
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == claim.key))
     if artifact_id is None:
@@ -191,11 +191,11 @@ def _store(session: Session, claim: Claim, outcome: Outcome) -> int:
     return artifact.id
 
 
-def _succeed(session: Session, held: Held, *, found: bool) -> bool:
+def _succeed(session: Session, held: Held, *, cached: bool) -> bool:
     statement = (
         update(Job)
         .where(*_is(held))
-        .values(state=JobState.SUCCEEDED, lease_until=None, found=found, error=None)
+        .values(state=JobState.SUCCEEDED, lease_until=None, cached=cached, error=None)
     )
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 

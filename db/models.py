@@ -181,7 +181,7 @@ class Job(Base):
     stage: Mapped[str]
     label: Mapped[str]
     key: Mapped[str]
-    code: Mapped[str] = mapped_column(server_default="")
+    code: Mapped[str]
     """Stage version and library releases that the key holds; a worker leaves jobs of other code alone."""
     seed: Mapped[int | None] = mapped_column(BigInteger)
     fidelity: Mapped[str | None]
@@ -189,7 +189,7 @@ class Job(Base):
     params: Mapped[dict[str, Any]]
     queue: Mapped[str]
     state: Mapped[JobState]
-    found: Mapped[bool] = mapped_column(default=False)
+    cached: Mapped[bool] = mapped_column(default=False)
     """Not computed for this run: its artifact was there, or nothing that must run reads it."""
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     waiting_for: Mapped[int] = mapped_column(default=0)

@@ -117,7 +117,7 @@ def _reopen(session: Session, job_id: int) -> None:
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == JobState.SUCCEEDED)
-        .values(state=JobState.WAITING, artifact_id=None, found=False)
+        .values(state=JobState.WAITING, artifact_id=None, cached=False)
     )
     missing = (
         select(Job.id)

@@ -10,8 +10,10 @@ from db.engine import DatabaseError
 from db.results.published import write_down
 from db.results.views import VIEWS
 
-HEAD = "0006"
-"""The newest revision in ``db/migrations``."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+HEAD = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+"""The newest revision, by the number that its file's name begins with."""
 
 _LOCK = 7_206_118
 
@@ -43,7 +45,7 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")

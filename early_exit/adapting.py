@@ -1,4 +1,4 @@
-"""Experts with a backbone of their own, as the released code trains them (spec §6).
+"""Experts with a backbone of their own, as the released code trains them (docs/paper.md §6).
 
 Either the heads learn, and the frozen backbone's BatchNorm drifts; or all layers learn, the "total" variant.
 """
@@ -32,7 +32,7 @@ BACKBONE, HEADS = "backbone.", "heads."
 """How the names of a fit's weights start."""
 
 View = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""A training picture, uint8 (H, W, 3), as one epoch sees it: distorted or not, augmented or not."""
+"""A training image, uint8 (H, W, 3), as one epoch sees it: distorted or not, augmented or not."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def adapt(
 
     BatchNorm so normalises with each batch's statistics and keeps updating its running ones, which validation
     uses. ``fixed_order``: shuffled once for all epochs. ``backbone_learning_rate``: the backbone's peak beside the
-    heads' ``settings.learning_rate``; at 0 all its weights are frozen. ``validation``'s pictures are distorted
+    heads' ``settings.learning_rate``; at 0 all its weights are frozen. ``validation``'s images are distorted
     already. The fit's weights are ``backbone.features.*`` and ``heads.exits.*``.
     """
     set_deterministic(threads)
@@ -69,13 +69,13 @@ def adapt(
     model.backbone.requires_grad_(backbone_learning_rate > 0)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def batch(pictures: np.ndarray, labels: np.ndarray) -> Batch:
-        return normalise(pictures).to(device), torch.tensor(labels).to(device)
+    def batch(images: np.ndarray, labels: np.ndarray) -> Batch:
+        return normalise(images).to(device), torch.tensor(labels).to(device)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
         order = np.random.default_rng(seed) if fixed_order else rng
         for index in batches_of(len(train[1]), settings.batch_size, order):
-            yield batch(np.stack([view(picture, rng) for picture in train[0][index]]), train[1][index])
+            yield batch(np.stack([view(image, rng) for image in train[0][index]]), train[1][index])
 
     def validate() -> Iterable[Batch]:
         order = np.arange(len(validation[1]))

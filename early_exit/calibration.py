@@ -1,4 +1,4 @@
-"""Temperature scaling: one scalar per exit makes confidence mean accuracy (spec §7)."""
+"""Temperature scaling: one scalar per exit makes confidence mean accuracy (docs/paper.md §7)."""
 
 from __future__ import annotations
 

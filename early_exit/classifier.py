@@ -1,4 +1,4 @@
-"""The distortion classifier: a tiny convolutional network on Fourier spectra (spec §4)."""
+"""The distortion classifier: a tiny convolutional network on Fourier spectra (docs/paper.md §4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALIDATION_BATCH = 128
 
 
 class DistortionNet(nn.Module):
-    """The paper's network, no activations: 7,727 parameters at 224 and 5,687 at 64 for three kinds (spec §4).
+    """The paper's network, no activations: 7,727 parameters at 224 and 5,687 at 64 for three kinds (docs/paper.md §4).
 
     conv 3→32 k3 s2 · conv 32→16 k3 · maxpool 2 · conv 16→1 k1 · maxpool 2 · linear → ``kinds``.
     """
@@ -87,7 +87,7 @@ def train_classifier(
     checkpoint: Checkpoint | None = None,
     kinds: int = 3,
 ) -> Fit:
-    """Train a ``DistortionNet`` of the spectra's size with Adam and cross-entropy (spec §4)."""
+    """Train a ``DistortionNet`` of the spectra's size with Adam and cross-entropy (docs/paper.md §4)."""
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

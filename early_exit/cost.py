@@ -1,4 +1,4 @@
-"""What each block of a backbone costs, and where that puts the branches (spec §5)."""
+"""What each block of a backbone costs, and where that puts the branches (docs/paper.md §5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from early_exit.backbones import BackboneError
 
 SIDE = 300
-"""Pixels of the paper's pictures; branches stand where they do at this side, whatever a run's pictures are."""
+"""Pixels of the paper's images; branches stand where they do at this side, whatever a run's images are."""
 
 PER_ELEMENT = 2
 """Operations per element of a BatchNorm and of a residual sum: the author's own total comes out with 2."""
@@ -38,7 +38,7 @@ class Block:
 
 
 def cost_of(blocks: Sequence[nn.Module]) -> tuple[Block, ...]:
-    """Every block with its output's shape and its cost, for one picture of 300×300; nothing is computed.
+    """Every block with its output's shape and its cost, for one image of 300×300; nothing is computed.
 
     Raises ``BackboneError`` for a block that does not make one map (1, channels, height, width).
     """

@@ -129,7 +129,7 @@ def scan(
 
 
 def split_class(images: int, split_seed: int, label: int) -> list[str]:
-    """The split of each of a class's images: 80 % train, and validation and test halve the rest (spec §2).
+    """The split of each of a class's images: 80 % train, and validation and test halve the rest (docs/paper.md §2).
 
     Rounded towards train first, test second: with ten images or more every split gets one. Depends on
     nothing but the arguments, so that a change in one class moves no image of another.

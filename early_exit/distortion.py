@@ -1,4 +1,4 @@
-"""What a distortion is, which there are, and how a picture is distorted; ``distortions/`` has a file for each."""
+"""What a distortion is, which there are, and how an image is distorted; ``distortions/`` has a file for each."""
 
 import importlib
 import pkgutil
@@ -25,7 +25,7 @@ class Distortion:
     """
 
     apply: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]]
-    """Picture, uint8 RGB (H, W, 3), level and random numbers to a new picture of the same shape."""
+    """Image, uint8 RGB (H, W, 3), level and random numbers to a new image of the same shape."""
     levels: range
     """What a level may be: whole numbers from 1 on, a higher one is worse. 0 is no distortion."""
     name: str
@@ -33,7 +33,7 @@ class Distortion:
     axis: str
     """What a level is, with its unit, under the axis of a figure."""
     random: bool = False
-    """Whether ``apply`` draws random numbers, so that pictures differ by seed."""
+    """Whether ``apply`` draws random numbers, so that images differ by seed."""
     expert: str | None = None
     """The kind whose expert answers, ``pristine`` included, for one that is evaluated only; None for its own."""
     version: int = 1
@@ -68,20 +68,20 @@ def version_of(kind: str) -> int:
     return 0 if kind == PRISTINE else distortion(kind).version
 
 
-def distort(picture: NDArray[np.uint8], kind: str, level: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def distort(image: NDArray[np.uint8], kind: str, level: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Distort uint8 RGB (H, W, 3) at a level of ``kind``.
 
-    The pristine kind and level 0 give back ``picture`` itself, not a copy. Raises ValueError for an unknown
+    The pristine kind and level 0 give back ``image`` itself, not a copy. Raises ValueError for an unknown
     kind or a level that it does not have.
     """
     if kind == PRISTINE:
-        return picture
+        return image
     declared = distortion(kind)
     if level == 0:
-        return picture
+        return image
     if level not in declared.levels:
         raise ValueError(f"distortion {kind} has no level {level}: {allowed(declared)}, 0 for none")
-    return declared.apply(picture, level, rng)
+    return declared.apply(image, level, rng)
 
 
 def allowed(declared: Distortion) -> str:

@@ -1,4 +1,4 @@
-"""Where an image leaves the network, and the counts every metric is divided from (spec §8 and §9)."""
+"""Where an image leaves the network, and the counts every metric is divided from (docs/paper.md §8 and §9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def decide(
 
     ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first of ``exits`` whose confidence
     exceeds ``p_tar`` strictly. All others leave at the last, which answers when its confidence is at least
-    ``p_tar``; otherwise the most confident of ``exits`` does, the earliest of equals (spec §8). ``exits`` are
+    ``p_tar``; otherwise the most confident of ``exits`` does, the earliest of equals (docs/paper.md §8). ``exits`` are
     ascending and all four of them in the paper; see ``exits_of``.
     """
     there, last = np.isin(EXITS, exits), exits[-1] - 1
@@ -81,7 +81,7 @@ def sweep(
 
     ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit that is
     none of them counts nobody. The published rates are quotients of these
-    counts: the spec's columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (spec §9).
+    counts: the spec's columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (docs/paper.md §9).
     """
     n = np.zeros((len(thresholds), 4), np.int64)
     c = np.zeros((len(thresholds), 4), np.int64)
@@ -95,10 +95,10 @@ def sweep(
     return SweepCounts(n, c, r)
 
 
-def expert_for(policy: str, kind: str, seen: str | None) -> str:
-    """The expert that decides about an image of true kind ``kind`` which the classifier takes for ``seen``.
+def expert_for(policy: str, kind: str, predicted: str | None) -> str:
+    """The expert that decides about an image of true kind ``kind`` which the classifier takes for ``predicted``.
 
-    ``seen`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
+    ``predicted`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
     for the policy `classifier` without what it saw.
     """
     if policy in (PRISTINE, GENERALIST, *known()) or policy.startswith(f"{TOTAL}_"):
@@ -109,9 +109,9 @@ def expert_for(policy: str, kind: str, seen: str | None) -> str:
         return PRISTINE
     if policy not in ASKING_CLASSIFIER:
         raise ValueError(f"unknown policy {policy!r}: it asks no expert that there is")
-    if seen is None:
+    if predicted is None:
         raise ValueError(f"policy {policy!r} needs the kind that the classifier saw")
-    return seen
+    return predicted
 
 
 def exits_of(policy: str) -> tuple[int, ...]:

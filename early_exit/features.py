@@ -1,4 +1,4 @@
-"""The pooled vectors of the four exits: all that heads need of a picture, computed once (spec §5)."""
+"""The pooled vectors of the four exits: all that heads need of an image, computed once (docs/paper.md §5)."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from early_exit.network import Backbone
 
 MEAN = (0.457342265910642, 0.4387686270106377, 0.4073427106250871)
 STD = (0.26753769276329037, 0.2638145880487105, 0.2776826934044154)
-"""Of Caltech-256 in RGB, values in [0, 1] (spec §2)."""
+"""Of Caltech-256 in RGB, values in [0, 1] (docs/paper.md §2)."""
 
 CUDA_BATCH = 64
 SMALL_BATCH, SMALL_SIDE = 8, 128
-"""On a CPU, pictures below ``SMALL_SIDE`` pixels run eight at a time, four times faster than single ones
+"""On a CPU, images below ``SMALL_SIDE`` pixels run eight at a time, four times faster than single ones
 (torch takes a slow path for small single maps); for larger ones the caches make single ones as fast."""
 
 
-def normalise(pictures: np.ndarray) -> Tensor:
-    """uint8 RGB pictures (N, H, W, 3) to a float32 tensor (N, 3, H, W): ([0, 1] − mean) / std per channel.
+def normalise(images: np.ndarray) -> Tensor:
+    """uint8 RGB images (N, H, W, 3) to a float32 tensor (N, 3, H, W): ([0, 1] − mean) / std per channel.
 
     The memory stays channels last, as convolutions on a CPU like it.
     """
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    scaled = torch.tensor(pictures).to(torch.float32).div_(255.0)
+    scaled = torch.tensor(images).to(torch.float32).div_(255.0)
     return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def extract(
-    backbone: Backbone, pictures: np.ndarray, device: str = "cpu", threads: int = 1
+    backbone: Backbone, images: np.ndarray, device: str = "cpu", threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Vectors of the four exits, float32 (N, D_k), of uint8 pictures (N, H, W, 3).
+    """Vectors of the four exits, float32 (N, D_k), of uint8 images (N, H, W, 3).
 
     ``backbone`` is one from ``fold_batchnorm``; it is moved to ``device``.
     """
@@ -42,7 +42,7 @@ def extract(
     backbone = backbone.to(device).eval()
     columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
     with torch.inference_mode():
-        for batch, count in batches(pictures, device):
+        for batch, count in batches(images, device):
             for column, vector in zip(columns, backbone(batch), strict=True):
                 column.append(vector[:count].cpu().numpy())
     empty = [np.empty((0, size), np.float32) for size in backbone.pooled_sizes]
@@ -50,21 +50,21 @@ def extract(
     return first, second, third, final
 
 
-def batches(pictures: np.ndarray, device: str) -> Iterator[tuple[Tensor, int]]:
-    """Normalised batches (B, 3, H, W) of pictures on ``device``, and how many of each are no filling.
+def batches(images: np.ndarray, device: str) -> Iterator[tuple[Tensor, int]]:
+    """Normalised batches (B, 3, H, W) of images on ``device``, and how many of each are no filling.
 
-    On a CPU every batch has the same size, the last one filled up with black pictures, so that a picture's
-    bits depend on no other picture.
+    On a CPU every batch has the same size, the last one filled up with black images, so that an image's
+    bits depend on no other image.
     """
-    size = _batch_size(pictures, device)
-    for start in range(0, len(pictures), size):
-        some = pictures[start : start + size]
+    size = _batch_size(images, device)
+    for start in range(0, len(images), size):
+        some = images[start : start + size]
         missing = size - len(some) if device == "cpu" else 0
         filled = np.concatenate([some, np.zeros((missing, *some.shape[1:]), np.uint8)])
         yield normalise(filled).to(device), len(some)
 
 
-def _batch_size(pictures: np.ndarray, device: str) -> int:
+def _batch_size(images: np.ndarray, device: str) -> int:
     if device != "cpu":
         return CUDA_BATCH
-    return SMALL_BATCH if max(pictures.shape[1:3]) < SMALL_SIDE else 1
+    return SMALL_BATCH if max(images.shape[1:3]) < SMALL_SIDE else 1

@@ -1,4 +1,4 @@
-"""Where the released code does something else than the paper's idea, as switches (spec §12 and §13).
+"""Where the released code does something else than the paper's idea, as switches (docs/paper.md §12 and §13).
 
 One more leaves the backbone as it was given: what fine-tuning it adds shows beside it.
 """
@@ -13,9 +13,9 @@ class Fidelity:
     drop_blocks: bool = False
     """The block that a branch stands after is missing from the network (oddity 2)."""
     squash: bool = False
-    """Training pictures are resized to a square without regard to their shape (oddity 7)."""
+    """Training images are resized to a square without regard to their shape (oddity 7)."""
     fixed_order: bool = False
-    """Experts see their training pictures in one order in all epochs: that of a split stored shuffled (oddity 6)."""
+    """Experts see their training images in one order in all epochs: that of a split stored shuffled (oddity 6)."""
     adapt_batchnorm: bool = False
     """The backbone's BatchNorm goes on learning statistics while a distortion's heads train (oddity 5)."""
     released_spectra: bool = False

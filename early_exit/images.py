@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a square uint8 RGB picture, and the training augmentations."""
+"""From the bytes of an image file to a square uint8 RGB image, and the training augmentations."""
 
 import io
 
@@ -29,10 +29,10 @@ MODES = (
 )
 
 MARGIN = 1.1
-"""Before the centre crop the shorter side is this much longer than the crop: 330 for 300 (spec §3)."""
+"""Before the centre crop the shorter side is this much longer than the crop: 330 for 300 (docs/paper.md §3)."""
 
 MAX_RATIO = 8
-"""A picture longer than this many times its width is cut to its middle before it is resized, so that a strip
+"""An image longer than this many times its width is cut to its middle before it is resized, so that a strip
 of 1×16,384 pixels does not become 330×5,406,720."""
 
 
@@ -99,17 +99,17 @@ def _check_header(opened: Image.Image) -> None:
         raise ImageError("more than one frame; only still images are read")
 
 
-def fit(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The (size, size, 3) input of the network: shorter side to round(1.1·size), then the centre (spec §3).
+def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The (size, size, 3) input of the network: shorter side to round(1.1·size), then the centre (docs/paper.md §3).
 
     Antialiased bilinear; nothing is resampled when the shorter side has that length already.
     """
-    return _resize_and_crop(picture, round(MARGIN * size), size)
+    return _resize_and_crop(image, round(MARGIN * size), size)
 
 
-def squash(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The whole picture as (size, size, 3), whatever its shape: the released training's resize (spec §6)."""
-    scaled = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
+def squash(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The whole image as (size, size, 3), whatever its shape: the released training's resize (docs/paper.md §6)."""
+    scaled = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     return np.array(scaled, dtype=np.uint8)
 
 
@@ -120,46 +120,46 @@ def through_jpeg(pixels: NDArray[np.uint8], quality: int = 75) -> NDArray[np.uin
     return np.array(Image.open(file, formats=("JPEG",)), dtype=np.uint8)
 
 
-def resize_to(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (spec §4).
+def resize_to(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (docs/paper.md §4).
 
-    A square picture of that size already comes back as it is.
+    A square image of that size already comes back as it is.
     """
-    return _resize_and_crop(picture, size, size)
+    return _resize_and_crop(image, size, size)
 
 
-def _resize_and_crop(picture: NDArray[np.uint8], shorter: int, size: int) -> NDArray[np.uint8]:
-    height, width = picture.shape[:2]
+def _resize_and_crop(image: NDArray[np.uint8], shorter: int, size: int) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
     limit = MAX_RATIO * min(height, width)
     if max(height, width) > limit:
-        picture = _centre(picture, min(height, limit), min(width, limit))
-        height, width = picture.shape[:2]
+        image = _centre(image, min(height, limit), min(width, limit))
+        height, width = image.shape[:2]
     if min(height, width) != shorter:
         # The longer side is truncated, as torchvision's Resize does.
         scaled_height = shorter * height // min(height, width)
         scaled_width = shorter * width // min(height, width)
-        scaled = Image.fromarray(picture).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
-        picture = np.array(scaled, dtype=np.uint8)
-    return _centre(picture, size, size)
+        scaled = Image.fromarray(image).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+        image = np.array(scaled, dtype=np.uint8)
+    return _centre(image, size, size)
 
 
-def _centre(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if picture.shape[:2] == (height, width):
-        return picture
-    top = round((picture.shape[0] - height) / 2)
-    left = round((picture.shape[1] - width) / 2)
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])
+def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    top = round((image.shape[0] - height) / 2)
+    left = round((image.shape[1] - width) / 2)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def augment(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A training view of uint8 (H, W, 3), the same shape: what follows the distortion in training (spec §6).
+def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A training view of uint8 (H, W, 3), the same shape: what follows the distortion in training (docs/paper.md §6).
 
     Either brightness times 0.8 to 1.2 or, with probability 0.25, grey, 50:50; mirrored with probability 0.25;
     rotated by up to 25° either way, nearest pixel, black outside. Always draws five numbers from ``rng``.
     """
     jitters, grey, mirrored = rng.random() < 0.5, rng.random() < 0.25, rng.random() < 0.25
     brightness, degrees = rng.uniform(0.8, 1.2), rng.uniform(-25.0, 25.0)
-    view = Image.fromarray(picture)
+    view = Image.fromarray(image)
     if jitters:
         view = ImageEnhance.Brightness(view).enhance(brightness)
     elif grey:

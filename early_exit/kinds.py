@@ -9,7 +9,7 @@ from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, GENERALIST, PRISTINE, T
 
 @dataclass(frozen=True)
 class Kinds:
-    """The kinds of a run by the levels that test pictures are evaluated at; pristine is always one more."""
+    """The kinds of a run by the levels that test images are evaluated at; pristine is always one more."""
 
     levels: Mapping[str, Sequence[int]]
     baselines: Sequence[str] = ()
@@ -27,18 +27,18 @@ class Kinds:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the classifier tells apart, in its label order: 0 blur, 1 noise, 2 pristine in the paper (spec §4)."""
+        """What the classifier tells apart, in label order: 0 blur, 1 noise, 2 pristine (docs/paper.md §4)."""
         return tuple(sorted(self.experts))
 
     @property
     def learned(self) -> dict[str, tuple[str, ...]]:
-        """The kinds that each expert learns: none, its own, or all of them for the generalist (spec §12, 19)."""
+        """The kinds that each expert learns: none, its own, or all of them (docs/paper.md §12, oddity 19)."""
         own = {expert: () if expert == PRISTINE else (expert,) for expert in self.experts}
         return own | ({GENERALIST: self.experts[1:]} if GENERALIST in self.baselines else {})
 
     @property
     def totals(self) -> dict[str, str]:
-        """The kind of each expert that all layers are trained for (spec §6, "total")."""
+        """The kind of each expert that all layers are trained for (docs/paper.md §6, "total")."""
         return {f"{TOTAL}_{kind}": kind for kind in self.experts[1:] if TOTAL in self.baselines}
 
     @property
@@ -53,7 +53,7 @@ class Kinds:
 
     @property
     def conditions(self) -> list[tuple[str, int]]:
-        """Every (kind, level) that test pictures are evaluated at, pristine (level 0) first."""
+        """Every (kind, level) that test images are evaluated at, pristine (level 0) first."""
         return [(kind, level) for kind in (PRISTINE, *self.distorted) for level in self.of(kind)]
 
     def of(self, kind: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""From measured stage times and a link to end-to-end seconds per image (spec §11)."""
+"""From measured stage times and a link to end-to-end seconds per image (docs/paper.md §11)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ INITIAL_WINDOW_BYTES = 14_600
 
 
 @dataclass(frozen=True)
-class Link:
+class Network:
     """The network between edge and cloud: bandwidth in megabits per second, round trip in milliseconds."""
 
     name: str
@@ -18,11 +18,15 @@ class Link:
     rtt_ms: float
 
 
-PROFILES = {
-    link.name: link
-    for link in (Link("sao_paulo", 93.6, 10.0), Link("fremont", 73.3, 180.0), Link("paris", 60.0, 216.0))
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network("sao_paulo", 93.6, 10.0),
+        Network("fremont", 73.3, 180.0),
+        Network("paris", 60.0, 216.0),
+    )
 }
-"""The paper's three cloud sites as seen from Rio de Janeiro (spec §11), by name."""
+"""The paper's three cloud sites as seen from Rio de Janeiro (docs/paper.md §11), by name."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def slow_start_rounds(payload_bytes: int) -> int:
     return rounds
 
 
-def link_seconds(link: Link, payload_bytes: int) -> float:
+def link_seconds(network: Network, payload_bytes: int) -> float:
     """Seconds of one request to the cloud over a new TCP connection, as the released code makes them.
 
     One round trip for the handshake, r for the payload under slow start (the reply comes back in the last of
@@ -77,14 +81,14 @@ def link_seconds(link: Link, payload_bytes: int) -> float:
     """
     if payload_bytes <= 0:
         raise ValueError(f"a payload of {payload_bytes} bytes: an offloaded image sends at least one")
-    waiting = link.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))
-    return waiting + 8 * payload_bytes / (link.bandwidth_mbps * 1e6)
+    waiting = network.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))
+    return waiting + 8 * payload_bytes / (network.bandwidth_mbps * 1e6)
 
 
 def end_to_end(
     exits: NDArray[np.int64],
     stage_seconds: StageSeconds,
-    link: Link,
+    network: Network,
     payload_bytes: int,
     uses_classifier: bool,
 ) -> Latencies:
@@ -96,18 +100,18 @@ def end_to_end(
     up_to_stage = np.cumsum(stage_seconds.edge)  # (3,)
     classifier = np.full(exits.shape, stage_seconds.classifier if uses_classifier else 0.0)
     edge = up_to_stage[np.minimum(exits, 3) - 1] + np.where(offloaded, stage_seconds.encode, 0.0)
-    on_link = np.where(offloaded, link_seconds(link, payload_bytes), 0.0)
+    on_link = np.where(offloaded, link_seconds(network, payload_bytes), 0.0)
     cloud = np.where(offloaded, stage_seconds.decode + stage_seconds.cloud, 0.0)
     return Latencies(classifier, edge, on_link, cloud, classifier + edge + on_link + cloud)
 
 
-def without_edge(images: int, link: Link, picture_bytes: int, whole: float) -> Latencies:
+def without_edge(images: int, network: Network, image_bytes: int, whole: float) -> Latencies:
     """Seconds of each of ``images`` that is sent as it is and answered in the cloud at the final exit.
 
-    ``picture_bytes``: its pixels, three bytes each and not compressed, as the edge has them; ``whole``: seconds
+    ``image_bytes``: its pixels, three bytes each and not compressed, as the edge has them; ``whole``: seconds
     of the backbone and its final head in one go, without branches. The edge spends nothing.
     """
     nothing = np.zeros(images)
-    on_link = nothing + link_seconds(link, picture_bytes)
+    on_link = nothing + link_seconds(network, image_bytes)
     cloud = nothing + whole
     return Latencies(nothing, nothing, on_link, cloud, on_link + cloud)

@@ -1,4 +1,4 @@
-"""How long each part of one inference takes, at batch 1, and what an offloaded image sends (spec §11)."""
+"""How long each part of one inference takes, at batch 1, and what an offloaded image sends (docs/paper.md §11)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def measure(
     backbone: Backbone,
     heads: Heads,
     classifier: DistortionNet,
-    pictures: np.ndarray,
+    images: np.ndarray,
     spectrum_size: int,
     device: str = "cpu",
     threads: int = 1,
     warm_ups: int = 50,
     repeats: int = 200,
 ) -> StageTimes:
-    """Time inferences of single uint8 pictures, of (N, H, W, 3) in turn, on ``device``.
+    """Time inferences of single uint8 images, of (N, H, W, 3) in turn, on ``device``.
 
     ``backbone`` is one from ``fold_batchnorm``: the code that ``features`` runs. The classifier runs on
     the CPU, as it does for the results.
@@ -69,9 +69,9 @@ def measure(
     sent: list[dict[str, int]] = []
     with torch.inference_mode():
         for repeat in range(warm_ups + repeats):
-            picture, watch = pictures[repeat % len(pictures)], _Watch(device)
-            watch.time("classifier", partial(_classify, classifier, picture, spectrum_size))
-            sizes = _infer(watch, backbone, heads, picture)
+            image, watch = images[repeat % len(images)], _Watch(device)
+            watch.time("classifier", partial(_classify, classifier, image, spectrum_size))
+            sizes = _infer(watch, backbone, heads, image)
             if repeat >= warm_ups:
                 sent.append(sizes)
                 for name, seconds in watch.seconds.items():
@@ -108,13 +108,13 @@ class _Watch:
             torch.cuda.synchronize()
 
 
-def _classify(classifier: DistortionNet, picture: np.ndarray, spectrum_size: int) -> None:
+def _classify(classifier: DistortionNet, image: np.ndarray, spectrum_size: int) -> None:
     transform = released_spectrum if classifier.released_spectra else spectrum
-    logits = classifier(torch.tensor(transform(picture, spectrum_size)[None]))
+    logits = classifier(torch.tensor(transform(image, spectrum_size)[None]))
     logits.double().softmax(dim=2).max(dim=2)
 
 
-def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray) -> dict[str, int]:
+def _infer(watch: _Watch, backbone: Backbone, heads: Heads, image: np.ndarray) -> dict[str, int]:
     """One timed inference through all exits; the bytes that each payload takes."""
     device = watch.device
 
@@ -124,7 +124,7 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray)
         logits.double().softmax(dim=1).max(dim=1)
         return x
 
-    first = watch.time("stage_1", lambda: answer(1, normalise(picture[None]).to(device)))
+    first = watch.time("stage_1", lambda: answer(1, normalise(image[None]).to(device)))
     second = watch.time("stage_2", lambda: answer(2, first))
     third = watch.time("stage_3", lambda: answer(3, second))
     sizes = {}
@@ -134,12 +134,12 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, picture: np.ndarray)
         sizes[payload] = len(data)
     sent = third.contiguous()
     watch.time("cloud", lambda: answer(4, sent))
-    watch.time("whole", partial(_answer_whole, backbone, heads, picture, device))
+    watch.time("whole", partial(_answer_whole, backbone, heads, image, device))
     return sizes
 
 
-def _answer_whole(backbone: Backbone, heads: Heads, picture: np.ndarray, device: str) -> None:
-    x = normalise(picture[None]).to(device)
+def _answer_whole(backbone: Backbone, heads: Heads, image: np.ndarray, device: str) -> None:
+    x = normalise(image[None]).to(device)
     for number in EXITS:
         x = backbone.stage(number, x)
     heads.exits[3](backbone.pool(4, x)).double().softmax(dim=1).max(dim=1)

@@ -1,4 +1,4 @@
-"""A backbone cut into four stages, and the four heads that answer after them (spec §5)."""
+"""A backbone cut into four stages, and the four heads that answer after them (docs/paper.md §5)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ DROPOUT = 0.2
 
 @dataclass(frozen=True)
 class Architecture:
-    """A backbone with ``width`` times its channels; ``stem_stride`` 2, or 1 for pictures below 100 px.
+    """A backbone with ``width`` times its channels; ``stem_stride`` 2, or 1 for images below 100 px.
 
-    ``drop_blocks``: the blocks that branches stand after are missing, as in the released code (spec §5).
+    ``drop_blocks``: the blocks that branches stand after are missing, as in the released code (docs/paper.md §5).
     ``backbone``: one of ``early_exit.backbones``.
     """
 
@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         return x.mean(dim=(2, 3)) if number == 4 else pool_quarters(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised pictures (N, 3, H, W) to the four exits' vectors (N, D_k)."""
+        """Normalised images (N, 3, H, W) to the four exits' vectors (N, D_k)."""
         vectors = []
         for number in (1, 2, 3, 4):
             x = self.stage(number, x)

@@ -1,4 +1,4 @@
-"""How often a batch of images misses its target: inference outage and missed deadline (spec §14).
+"""How often a batch of images misses its target: inference outage and missed deadline (docs/paper.md §14).
 
 A deployed system is judged on the images of a while, not on all of them: the test images are shuffled, cut
 into batches, and what is counted are the batches that fail, as a probability averaged over the shuffles.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from early_exit.exits import decide
-from early_exit.uncertainty import mean_and_margin
+from early_exit.uncertainty import mean_and_ci95
 from early_exit.vocabulary import EXITS
 
 BATCH_SIZE = 256
@@ -24,7 +24,7 @@ class Estimate:
     """A probability, and half the width of its 95 % interval over the shuffles."""
 
     mean: float
-    margin: float
+    ci95: float
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def missed_deadline(
 
 def _over_shuffles(missed: NDArray[np.bool_]) -> Estimate:
     """``missed`` is (shuffles, batches); two shuffles at least."""
-    mean, margin = mean_and_margin(missed.mean(axis=1).tolist())
-    if margin is None:
+    mean, ci95 = mean_and_ci95(missed.mean(axis=1).tolist())
+    if ci95 is None:
         raise ValueError("an interval needs two shuffles at least")
-    return Estimate(mean, margin)
+    return Estimate(mean, ci95)

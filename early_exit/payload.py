@@ -1,4 +1,4 @@
-"""How an offloaded image's feature map is sent to the cloud, and what each form costs in answers (spec §11).
+"""How an offloaded image's feature map is sent to the cloud, and what each form costs in answers (docs/paper.md §11).
 
 ``json``: nested lists as text, as in the released code; ``float32``: the raw numbers; ``float16``: rounded to
 half precision; ``uint8``: 256 levels between the map's own smallest and largest value.
@@ -66,9 +66,9 @@ def _quantise(feature_map: np.ndarray) -> bytes:
 
 
 def final_answers(
-    backbone: Backbone, heads: Heads, pictures: np.ndarray, device: str = "cpu", threads: int = 1
+    backbone: Backbone, heads: Heads, images: np.ndarray, device: str = "cpu", threads: int = 1
 ) -> dict[str, np.ndarray]:
-    """By payload: the class int64 (N,) that the final exit answers with for uint8 pictures (N, H, W, 3).
+    """By payload: the class int64 (N,) that the final exit answers with for uint8 images (N, H, W, 3).
 
     ``backbone`` is one from ``fold_batchnorm``. Stages 1 to 3 run once; each image's map is then sent by
     itself in every form, and stage 4 and the final head run on what arrives, in batches as in ``extract``.
@@ -77,7 +77,7 @@ def final_answers(
     backbone, heads = backbone.to(device).eval(), heads.to(device).eval()
     answers: dict[str, list[np.ndarray]] = {payload: [] for payload in PAYLOADS}
     with torch.inference_mode():
-        for batch, count in batches(pictures, device):
+        for batch, count in batches(images, device):
             after_3 = backbone.stage(3, backbone.stage(2, backbone.stage(1, batch)))
             maps = after_3.cpu().contiguous().numpy()
             for payload, found in answers.items():

@@ -1,4 +1,4 @@
-"""One random stream per picture and purpose, so that no number depends on how pictures are sharded."""
+"""One random stream per image and purpose, so that no number depends on how images are sharded."""
 
 import hashlib
 

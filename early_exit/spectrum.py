@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 from early_exit.images import resize_to, through_jpeg
 
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Brightness of R, G and B. The released training script swaps R and B (spec §12, oddity 16)."""
+"""Brightness of R, G and B. The released training script swaps R and B (docs/paper.md §12, oddity 16)."""
 
 
-def spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
+def spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
     """log(1 + |F|) of the luma of uint8 RGB (H, W, 3), zero frequency in the middle: (size, size).
 
-    The picture is resized to ``size`` and cropped first (a picture of that size is taken as it is); F is
+    The image is resized to ``size`` and cropped first (an image of that size is taken as it is); F is
     the unnormalised 2-D Fourier transform of values 0–255, so the result lies in [0, log(1 + 255·size²)]:
-    at most 16.4 at 224. Source: spec §4, with its oddities 16 and 17 put right. float16, because it halves
+    at most 16.4 at 224. Source: docs/paper.md §4, with its oddities 16 and 17 put right. float16, because it halves
     what is stored and moves no value by more than 0.008 (0.004 below 16): a sixth of a step of the released
     code's 8-bit spectra, which resolve 1/20.
     """
-    luma = resize_to(picture, size) @ LUMA
+    luma = resize_to(image, size) @ LUMA
     frequencies = np.fft.fftshift(np.fft.fft2(luma))
     return np.log1p(np.abs(frequencies)).astype(np.float16)
 
 
-def released_spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def released_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """What the released edge computes: 20·ln|F| of the luma of uint8 RGB (H, W, 3), cast to 8 bits: (size, size).
 
     The cast truncates and wraps around above 255 (some bins around zero frequency); ln 0 becomes 0. Source:
-    spec §4.
+    docs/paper.md §4.
     """
-    luma = cv2.cvtColor(resize_to(picture, size), cv2.COLOR_RGB2GRAY)
+    luma = cv2.cvtColor(resize_to(image, size), cv2.COLOR_RGB2GRAY)
     return _in_8_bits(np.asarray(luma))
 
 
-def released_training_spectrum(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def released_training_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """As ``released_spectrum`` for training: R and B swap their weights, and the spectrum goes through JPEG."""
-    luma = cv2.cvtColor(resize_to(picture, size), cv2.COLOR_BGR2GRAY)
+    luma = cv2.cvtColor(resize_to(image, size), cv2.COLOR_BGR2GRAY)
     return through_jpeg(_in_8_bits(np.asarray(luma)))
 
 

@@ -1,4 +1,4 @@
-"""One resumable training loop, and the two trainings of the early-exit network (spec §6)."""
+"""One resumable training loop, and the two trainings of the early-exit network (docs/paper.md §6)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 ANNEALED_EPOCHS = 10
-"""T_max of ``cosine_annealing``, as released: zero after ten epochs, back at the peak after twenty (spec §6)."""
+"""T_max of ``cosine_annealing``, as released: zero after 10 epochs, the peak again after 20 (docs/paper.md §6)."""
 
 SCHEDULES: dict[str, Callable[[float, int], float]] = {
     "one_cycle": lambda progress, done: one_cycle(progress),
@@ -100,7 +100,7 @@ def batches_of(count: int, batch_size: int, rng: np.random.Generator) -> list[np
 
 
 def exit_losses(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the exits' cross-entropies, weight 1 each, of logits (N, exits, classes) (spec §6)."""
+    """Sum of the exits' cross-entropies, weight 1 each, of logits (N, exits, classes) (docs/paper.md §6)."""
     exits = outputs.shape[1]
     return F.cross_entropy(outputs.flatten(0, 1), labels.repeat_interleave(exits)) * exits
 
@@ -236,7 +236,7 @@ def _restore(
 
 
 class BackboneWithHeads(nn.Module):
-    """Backbone and heads trained together: normalised pictures to logits (N, 4, classes)."""
+    """Backbone and heads trained together: normalised images to logits (N, 4, classes)."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class BackboneWithHeads(nn.Module):
 
 
 Examples = tuple[np.ndarray, np.ndarray]
-"""uint8 pictures (N, H, W, 3) and their labels int64 (N,)."""
+"""uint8 images (N, H, W, 3) and their labels int64 (N,)."""
 
 
 def train_backbone(
@@ -267,9 +267,9 @@ def train_backbone(
     head_learning_rate: float | None = None,
     optimizer: str = "adamw",
 ) -> Fit:
-    """Train the backbone, all layers, with heads of its own that are then dropped (spec §6).
+    """Train the backbone, all layers, with heads of its own that are then dropped (docs/paper.md §6).
 
-    Starts from ``weights`` (ImageNet's) or from scratch. ``augmented``: training pictures go through
+    Starts from ``weights`` (ImageNet's) or from scratch. ``augmented``: training images go through
     ``images.augment``. ``head_learning_rate``: the heads' peak, where it is not the backbone's. ``optimizer``: one of
     ``OPTIMIZERS``. The fit's weights are ``features.*``.
     """
@@ -281,10 +281,10 @@ def train_backbone(
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch(examples: Examples, index: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
-        pictures, labels = examples[0][index], torch.tensor(examples[1][index])
+        images, labels = examples[0][index], torch.tensor(examples[1][index])
         if rng is not None:
-            pictures = np.stack([augment(picture, rng) for picture in pictures])
-        return normalise(pictures).to(device), labels.to(device)
+            images = np.stack([augment(image, rng) for image in images])
+        return normalise(images).to(device), labels.to(device)
 
     def batches(rng: np.random.Generator) -> Iterable[Batch]:
         order = batches_of(len(train[1]), settings.batch_size, rng)
@@ -316,11 +316,11 @@ def train_heads(
     checkpoint: Checkpoint | None = None,
     fixed_order: bool = False,
 ) -> Fit:
-    """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)), on the CPU (spec §6).
+    """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)), on the CPU (docs/paper.md §6).
 
     ``start``: the heads to start from (the pristine expert's), or None for fresh ones. The fit's weights
     are ``exits.0.weight`` … ``exits.3.bias``. ``fixed_order``: shuffled once for all epochs, as the released
-    code's stored split is (spec §2).
+    code's stored split is (docs/paper.md §2).
     """
     set_deterministic(threads)
     with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,7 @@ T_95 = (
 """The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom; 1.96 beyond."""
 
 
-def mean_and_margin(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_and_ci95(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean and half the width of its 95 % confidence interval, t·s/√n; None for a single value."""
     mean = statistics.fmean(values)
     if len(values) < 2:

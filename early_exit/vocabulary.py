@@ -1,7 +1,7 @@
 """The paper's nouns as constants; standard library only, so that planning stays light."""
 
 PRISTINE = "pristine"
-"""The kind of a picture without distortion; all others have a file in ``distortions/``."""
+"""The kind of an image without distortion; all others have a file in ``distortions/``."""
 
 GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY = "generalist", "total", "edge-only", "cloud-only"
 
@@ -19,10 +19,10 @@ THRESHOLDS = tuple(i / 100 for i in range(101))
 """The 101 values of p_tar that a sweep counts at."""
 
 OUTAGE_THRESHOLDS = tuple(i / 100 for i in range(50, 100, 2))
-"""p_tar that outages are computed at: 0.50, 0.52 … 0.98 (spec §14)."""
+"""p_tar that outages are computed at: 0.50, 0.52 … 0.98 (docs/paper.md §14)."""
 
 DEADLINES = tuple(milliseconds / 1000 for milliseconds in range(0, 2501, 50))
-"""t_tar in seconds that missed deadlines are computed at: 0, 0.05 … 2.5 (spec §14)."""
+"""t_tar in seconds that missed deadlines are computed at: 0, 0.05 … 2.5 (docs/paper.md §14)."""
 
 PAYLOADS = ("json", "float32", "float16", "uint8")
 """How an offloaded image's feature map is sent; the first two keep every bit of it."""

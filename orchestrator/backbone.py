@@ -33,7 +33,7 @@ def show(section: sections.Architecture, console: Console) -> None:
     parameters, cost = (
         sum(getattr(block, name) for block in found.blocks) for name in ("parameters", "cost")
     )
-    title = f"{architecture}, stem stride {architecture.stem_stride}, one picture of {SIDE} × {SIDE}"
+    title = f"{architecture}, stem stride {architecture.stem_stride}, one image of {SIDE} × {SIDE}"
     placed = "as its file fixes them" if found.fixed else "where 25, 50 and 75 % of the cost are spent"
     caption = f"{parameters:,} parameters; cost {cost:,}; branches {placed}"
     print_table(Grid(title, COLUMNS, rows, caption), console)

@@ -231,7 +231,7 @@ def export(
     fidelity: Annotated[str | None, typer.Option(help="Where a run has several kinds of spectra.")] = None,
     form: Annotated[str, typer.Option("--format", help="jpg (quality 75) or png.")] = "jpg",
 ) -> None:
-    """Write a run's distorted pictures, or their spectra, as KIND/LEVEL/N.jpg."""
+    """Write a run's distorted images, or their spectra, as KIND/LEVEL/N.jpg."""
     from orchestrator.files.export import Export, write_images
     from orchestrator.files.shards import Selection
 

@@ -37,13 +37,13 @@ def answers(context: JobContext, policy: str, kind: str) -> Answers:
 
 
 def _chosen(context: JobContext, policy: str, kind: str, count: int) -> list[str]:
-    """The expert for each image; only those of ``ASKING_CLASSIFIER`` look at what was seen."""
+    """The expert for each image; only those of ``ASKING_CLASSIFIER`` look at what was predicted."""
     classified = context.inputs("classify")
     if not classified:
         return [expert_for(policy, kind, None)] * count
-    seen = np.concatenate([source.load()["seen"] for source in classified])
+    predicted = np.concatenate([source.load()["predicted"] for source in classified])
     kinds = classified[0].params["kinds"]
-    return [expert_for(policy, kind, kinds[number]) for number in seen]
+    return [expert_for(policy, kind, kinds[number]) for number in predicted]
 
 
 def _concatenated(shards: list[Tensors]) -> Tensors:

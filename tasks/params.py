@@ -52,7 +52,7 @@ class Prepare(StageParams):
 
 @dataclass(frozen=True)
 class Distort(StageParams):
-    """Distort prepared test pictures at one level."""
+    """Distort prepared test images at one level."""
 
     stage = "distort"
     version = 1
@@ -70,9 +70,9 @@ class Distort(StageParams):
 
 @dataclass(frozen=True)
 class Spectra(StageParams):
-    """Fourier spectra of pictures, after distorting each at a level drawn from ``levels``.
+    """Fourier spectra of images, after distorting each at a level drawn from ``levels``.
 
-    Test pictures arrive distorted: their ``kind`` is pristine here, and nothing is added. ``form``: ``ours``,
+    Test images arrive distorted: their ``kind`` is pristine here, and nothing is added. ``form``: ``ours``,
     or what the released code computes for ``released-training`` and at the ``released-edge``.
     """
 
@@ -112,7 +112,7 @@ class TrainClassifier(StageParams):
 
 @dataclass(frozen=True)
 class Classify(StageParams):
-    """Say the distortion kind of test pictures from their spectra."""
+    """Say the distortion kind of test images from their spectra."""
 
     stage = "classify"
     version = 1
@@ -129,7 +129,7 @@ class Classify(StageParams):
 
 @dataclass(frozen=True)
 class TrainBackbone(StageParams):
-    """Train the shared backbone on pristine pictures, or take the given weights as they are."""
+    """Train the shared backbone on pristine images, or take the given weights as they are."""
 
     stage = "train-backbone"
     version = 1
@@ -156,7 +156,7 @@ class Features(StageParams):
     """Pooled vectors of the four exits: the backbone runs once per image, distortion and view.
 
     ``share`` of the images, drawn per image, is distorted at a level drawn from ``levels``; training views
-    are augmented afterwards. Test pictures arrive distorted (``kind`` pristine, ``share`` 0).
+    are augmented afterwards. Test images arrive distorted (``kind`` pristine, ``share`` 0).
     """
 
     stage = "features"
@@ -203,9 +203,9 @@ class TrainExpert(StageParams):
 
 @dataclass(frozen=True)
 class AdaptExpert(StageParams):
-    """Train an expert's heads together with the backbone, or its BatchNorm alone: a pass per picture and epoch.
+    """Train an expert's heads together with the backbone, or its BatchNorm alone: a pass per image and epoch.
 
-    Half of the pictures are distorted, by one of ``kinds`` drawn for each. Its artifact holds the adapted
+    Half of the images are distorted, by one of ``kinds`` drawn for each. Its artifact holds the adapted
     backbone as well as the heads and temperatures.
     """
 

@@ -21,7 +21,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The backbone, its width multiplier and the stride of its stem (1 for small drawn pictures)."""
+    """The backbone, its width multiplier and the stride of its stem (1 for small synthetic images)."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
     width: float = 1.0

@@ -44,7 +44,7 @@ class TrainingEpoch(_Result):
 
 
 class Temperature(_Result):
-    """The calibration of one exit of one expert (spec §7)."""
+    """The calibration of one exit of one expert (docs/paper.md §7)."""
 
     __tablename__ = "temperatures"
     __table_args__ = (CheckConstraint("temperature > 0"), CheckConstraint("exit BETWEEN 1 AND 4"))
@@ -63,7 +63,7 @@ class Classification(_Result):
     image: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     level: Mapped[int]
-    seen: Mapped[str]
+    predicted: Mapped[str]
     confidence: Mapped[float]
 
 
@@ -86,7 +86,7 @@ class Prediction(_Result):
 class SweepPoint(_Result):
     """Counts of one policy at one threshold: of ``n`` images ``n_k`` exit at k, ``c_k`` of them right.
 
-    ``r_k`` images have a confidence at k that reaches p_tar, whatever happened before ("with repo", spec §9).
+    ``r_k`` images have a confidence at k that reaches p_tar, whatever happened before ("with repo", docs/paper.md §9).
     """
 
     __tablename__ = "sweep_points"
@@ -143,7 +143,7 @@ class ReliabilityBin(_Result):
 class Outage(_Result):
     """Batches of one policy whose accuracy is below p_tar, as a mean over shuffles of the ``n`` test images.
 
-    Margins are half the width of a 95 % interval over the shuffles. ``batches_without_edge``: the share of
+    Intervals are half the width of a 95 % interval over the shuffles. ``batches_without_edge``: the share of
     batches of which no image leaves on the edge; they count as no outage there.
     """
 
@@ -155,7 +155,7 @@ class Outage(_Result):
         CheckConstraint(FRACTION.format("edge_outage")),
         CheckConstraint(FRACTION.format("overall_outage")),
         CheckConstraint(FRACTION.format("batches_without_edge")),
-        CheckConstraint("edge_margin >= 0 AND overall_margin >= 0", name="outages_have_margins"),
+        CheckConstraint("edge_ci95 >= 0 AND overall_ci95 >= 0", name="outages_have_intervals"),
     )
 
     p_tar: Mapped[float] = mapped_column(primary_key=True)
@@ -166,9 +166,9 @@ class Outage(_Result):
     batch_size: Mapped[int]
     shuffles: Mapped[int]
     edge_outage: Mapped[float]
-    edge_margin: Mapped[float]
+    edge_ci95: Mapped[float]
     overall_outage: Mapped[float]
-    overall_margin: Mapped[float]
+    overall_ci95: Mapped[float]
     batches_without_edge: Mapped[float]
 
 
@@ -197,7 +197,7 @@ class PayloadAnswers(_Result):
 class StageTime(_Result):
     """Median seconds of one part of an inference at batch 1, and the bytes of what is sent for it.
 
-    That is the feature map as ``encode_*`` makes it, and the picture itself for ``whole``: the network in one go.
+    That is the feature map as ``encode_*`` makes it, and the image itself for ``whole``: the network in one go.
     """
 
     __tablename__ = "stage_times"
@@ -211,11 +211,11 @@ class StageTime(_Result):
 
 
 class Latency(_Result):
-    """End-to-end seconds of one policy over one network profile and as one payload, over all test images."""
+    """End-to-end seconds of one policy over one network and as one payload, over all test images."""
 
     __tablename__ = "latencies"
 
-    profile: Mapped[str] = mapped_column(primary_key=True)
+    network: Mapped[str] = mapped_column(primary_key=True)
     payload: Mapped[str] = mapped_column(primary_key=True)
     policy: Mapped[str]
     kind: Mapped[str]
@@ -242,10 +242,10 @@ class MissedDeadline(_Result):
         CheckConstraint("batch_size BETWEEN 1 AND n"),
         CheckConstraint("shuffles > 1"),
         CheckConstraint(FRACTION.format("missed")),
-        CheckConstraint("margin >= 0"),
+        CheckConstraint("ci95 >= 0"),
     )
 
-    profile: Mapped[str] = mapped_column(primary_key=True)
+    network: Mapped[str] = mapped_column(primary_key=True)
     t_tar_seconds: Mapped[float] = mapped_column(primary_key=True)
     policy: Mapped[str]
     kind: Mapped[str]
@@ -256,4 +256,4 @@ class MissedDeadline(_Result):
     batch_size: Mapped[int]
     shuffles: Mapped[int]
     missed: Mapped[float]
-    margin: Mapped[float]
+    ci95: Mapped[float]

@@ -37,7 +37,7 @@ _INDEPENDENT = {
     3: "CASE s.policy WHEN 'cloud-only' THEN NULL WHEN 'edge-only' THEN s.n ELSE s.r3 END",
     4: "CASE WHEN s.policy <> 'edge-only' THEN s.n END",
 }
-"""A policy's last exit answers all that reach it (spec §9); NULL for an exit that the policy has not."""
+"""A policy's last exit answers all that reach it (docs/paper.md §9); NULL for an exit that the policy has not."""
 
 EXIT_RATES = "UNION ALL".join(
     _EXIT.format(
@@ -50,7 +50,7 @@ EXIT_RATES = "UNION ALL".join(
 )
 
 LATENCY = """
-SELECT j.run_id AS run, j.fidelity, j.seed, l.policy, l.profile, l.kind, l.level, l.p_tar, l.payload, l.n AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, l.policy, l.network, l.kind, l.level, l.p_tar, l.payload, l.n AS images,
        CAST(l.offloaded AS DOUBLE PRECISION) / l.n AS offloading_probability,
        l.mean_seconds, l.p50_seconds, l.p95_seconds,
        l.classifier_seconds, l.edge_seconds, l.link_seconds, l.cloud_seconds
@@ -77,14 +77,14 @@ FROM jobs j JOIN reliability_bins b ON b.artifact_id = j.artifact_id
 
 OUTAGE = """
 SELECT j.run_id AS run, j.fidelity, j.seed, o.policy, o.kind, o.level, o.p_tar, o.n AS images,
-       o.batch_size, o.shuffles, o.edge_outage, o.edge_margin, o.overall_outage, o.overall_margin,
+       o.batch_size, o.shuffles, o.edge_outage, o.edge_ci95, o.overall_outage, o.overall_ci95,
        o.batches_without_edge
 FROM jobs j JOIN outages o ON o.artifact_id = j.artifact_id
 """
 
 DEADLINES = """
-SELECT j.run_id AS run, j.fidelity, j.seed, d.policy, d.profile, d.kind, d.level, d.p_tar, d.payload,
-       d.t_tar_seconds, d.n AS images, d.batch_size, d.shuffles, d.missed, d.margin
+SELECT j.run_id AS run, j.fidelity, j.seed, d.policy, d.network, d.kind, d.level, d.p_tar, d.payload,
+       d.t_tar_seconds, d.n AS images, d.batch_size, d.shuffles, d.missed, d.ci95
 FROM jobs j JOIN missed_deadlines d ON d.artifact_id = j.artifact_id
 """
 
@@ -97,11 +97,11 @@ GROUP BY j.run_id, j.fidelity, j.seed, p.payload, p.expert, p.kind, p.level
 """
 
 CLASSIFIER_CONFUSION = """
-SELECT j.run_id AS run, j.fidelity, j.seed, c.kind, c.level, c.seen, COUNT(*) AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, c.kind, c.level, c.predicted, COUNT(*) AS images,
        CAST(COUNT(*) AS DOUBLE PRECISION)
            / SUM(COUNT(*)) OVER (PARTITION BY j.run_id, j.fidelity, j.seed, c.kind, c.level) AS share
 FROM jobs j JOIN classifications c ON c.artifact_id = j.artifact_id
-GROUP BY j.run_id, j.fidelity, j.seed, c.kind, c.level, c.seen
+GROUP BY j.run_id, j.fidelity, j.seed, c.kind, c.level, c.predicted
 """
 
 PAPER_COMPARISON = """
@@ -129,14 +129,14 @@ JOIN sweep_points o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle'
 """
 
 CLASSIFIER_LATENCY_COST = """
-SELECT j.run_id AS run, j.fidelity, j.seed, c.profile, c.kind, c.level, c.p_tar, c.payload, c.n AS images,
+SELECT j.run_id AS run, j.fidelity, j.seed, c.network, c.kind, c.level, c.p_tar, c.payload, c.n AS images,
        o.mean_seconds AS oracle_mean_seconds, c.mean_seconds AS classifier_mean_seconds,
        c.mean_seconds - o.mean_seconds AS latency_cost,
        c.classifier_seconds AS cost_of_asking,
        c.mean_seconds - o.mean_seconds - c.classifier_seconds AS cost_of_mistakes
 FROM jobs j JOIN latencies c ON c.artifact_id = j.artifact_id AND c.policy = 'classifier'
 JOIN jobs k ON k.run_id = j.run_id AND k.seed = j.seed AND k.fidelity = j.fidelity AND k.stage = 'latency'
-JOIN latencies o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle' AND o.profile = c.profile
+JOIN latencies o ON o.artifact_id = k.artifact_id AND o.policy = 'oracle' AND o.network = c.network
      AND o.kind = c.kind AND o.level = c.level AND o.p_tar = c.p_tar AND o.payload = c.payload
 """
 
@@ -160,7 +160,7 @@ FROM ({points}) a JOIN ({points}) b ON b.run = a.run AND b.fidelity = 'corrected
 
 RUN_PROGRESS = """
 SELECT j.run_id AS run, r.state AS run_state, r.profile, j.stage, COUNT(*) AS jobs,
-       SUM(CASE WHEN j.found THEN 1 ELSE 0 END) AS found,
+       SUM(CASE WHEN j.cached THEN 1 ELSE 0 END) AS cached,
        SUM(CASE WHEN j.state = 'waiting' THEN 1 ELSE 0 END) AS waiting,
        SUM(CASE WHEN j.state IN ('ready', 'queued') THEN 1 ELSE 0 END) AS queued,
        SUM(CASE WHEN j.state = 'running' THEN 1 ELSE 0 END) AS running,

@@ -1,10 +1,10 @@
-"""torchvision's MobileNetV2 (spec §5): the paper's backbone, 19 blocks."""
+"""torchvision's MobileNetV2 (docs/paper.md §5): the paper's backbone, 19 blocks."""
 
 from torch import nn
 from torchvision.models import MobileNetV2
 
 BRANCH_BLOCKS = (3, 10, 15)
-"""What the cost at 300×300 gives, fixed because other picture sizes and widths would move them (spec §5)."""
+"""What the cost at 300×300 gives, fixed because other image sizes and widths would move them (docs/paper.md §5)."""
 
 
 def blocks(width: float, stem_stride: int, drop_blocks: bool) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Gaussian blur with darkness around the picture, as in the paper (spec §3)."""
+"""Gaussian blur with darkness around the image, as in the paper (docs/paper.md §3)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +6,15 @@ from numpy.typing import NDArray
 from early_exit.distortion import Distortion
 
 
-def gaussian_blur(picture: NDArray[np.uint8], sigma: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur (H, W, 3) with a (4σ+1)×(4σ+1) kernel; what lies outside the picture is black (spec §3).
+def gaussian_blur(image: NDArray[np.uint8], sigma: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Blur (H, W, 3) with a (4σ+1)×(4σ+1) kernel; what lies outside the image is black (docs/paper.md §3).
 
     ``sigma`` is in pixels; the paper's levels are 1 to 5.
     """
     import cv2  # here, since planning reads this file too
 
     side = 4 * sigma + 1
-    blurred = cv2.GaussianBlur(picture, (side, side), sigma, sigmaY=sigma, borderType=cv2.BORDER_CONSTANT)
+    blurred = cv2.GaussianBlur(image, (side, side), sigma, sigmaY=sigma, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(blurred, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Gaussian noise that is clipped, as a camera's is: what the paper's noise is without its overflow (spec §13)."""
+"""Gaussian noise that is clipped, as a camera's is: the paper's without its overflow (docs/paper.md §13)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ from early_exit.distortion import Distortion
 
 
 def gaussian_noise_clipped(
-    picture: NDArray[np.uint8], sigma: int, rng: np.random.Generator
+    image: NDArray[np.uint8], sigma: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Add independent N(0, σ²) to every channel of every pixel of (H, W, 3), clipped to 0–255.
 
     As ``gaussian_noise``, fractions cut off: from the same generator the two differ only where that one wraps
     around. ``sigma`` is in grey levels.
     """
-    noise = rng.standard_normal(picture.shape)
-    return np.clip(picture + sigma * noise, 0, 255).astype(np.uint8)
+    noise = rng.standard_normal(image.shape)
+    return np.clip(image + sigma * noise, 0, 255).astype(np.uint8)
 
 
 DISTORTION = Distortion(

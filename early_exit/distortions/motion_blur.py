@@ -6,16 +6,16 @@ from numpy.typing import NDArray
 from early_exit.distortion import Distortion
 
 
-def motion_blur(picture: NDArray[np.uint8], length: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def motion_blur(image: NDArray[np.uint8], length: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Every pixel of (H, W, 3) as the mean of ``length`` pixels of its row, centred on it; rounded.
 
-    An even length reaches one pixel further to the left. What lies outside the picture is black, as in
+    An even length reaches one pixel further to the left. What lies outside the image is black, as in
     ``gaussian_blur``.
     """
     import cv2  # here, since planning reads this file too
 
     kernel = np.full((1, length), 1 / length)
-    blurred = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(blurred, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""A run's distorted test pictures, or their spectra, as image files: ``KIND/LEVEL/N.jpg`` (spec §3)."""
+"""A run's distorted test images, or their spectra, as image files: ``KIND/LEVEL/N.jpg`` (docs/paper.md §3)."""
 
 import csv
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Picture
+from PIL import Image as PilImage
 from rich.console import Console
 from rich.progress import track
 from sqlalchemy import Engine, select
@@ -23,7 +23,7 @@ from orchestrator.files.folder import new_folder
 from orchestrator.files.shards import ARRAYS, Selection, Shard, select_shards
 
 FORMATS: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 75}, "png": {"format": "PNG"}}
-"""How Pillow saves a file: 75 is its default for JPEG, which the released scripts leave as it is (spec §3)."""
+"""How Pillow saves a file: 75 is its default for JPEG, which the released scripts leave as it is (docs/paper.md §3)."""
 
 TestImage = tuple[int, str, int]
 """Place in the dataset, path in its folder, label."""
@@ -60,7 +60,7 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
             target.mkdir(parents=True, exist_ok=True)
             for image, pixels in zip(tensors["images"], _pixels(tensors, asked.selection.what), strict=True):
                 path = target / f"{numbers[int(image)]}.{asked.form}"
-                Picture.fromarray(pixels).save(path, **FORMATS[asked.form])
+                PilImage.fromarray(pixels).save(path, **FORMATS[asked.form])
                 written += 1
         _write_index(content / "index.csv", images)
     what = f"{asked.selection.what} of run {asked.run_id}"
@@ -70,7 +70,7 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
 
 
 def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:
-    """uint8 (N, H, W, 3) for pictures, (N, H, W) for spectra."""
+    """uint8 (N, H, W, 3) for images, (N, H, W) for spectra."""
     array = tensors[ARRAYS[what]]
     return in_grey_levels(array) if what == "spectra" else array
 

@@ -1,4 +1,4 @@
-"""Which artifacts of a run hold its test pictures, as they are and distorted, and their spectra."""
+"""Which artifacts of a run hold its test images, as they are and distorted, and their spectra."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -11,7 +11,7 @@ from early_exit.fidelity import FIDELITIES
 from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError, nearest
 
-ARRAYS = {"distorted-dataset": "pictures", "spectra": "spectra"}
+ARRAYS = {"distorted-dataset": "pixels", "spectra": "spectra"}
 """What can be had, named as the plan that makes it, and the array that it is in an artifact."""
 
 CORRECTED, RELEASED = "corrected", "released-spectra"
@@ -32,7 +32,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Shard:
-    """One artifact: test pictures, or their spectra, of one kind and level."""
+    """One artifact: test images, or their spectra, of one kind and level."""
 
     kind: str
     level: int
@@ -78,15 +78,15 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
         .where(Job.run_id == run_id, Job.stage.in_(("prepare", "distort", "spectra")))
         .order_by(Job.id)
     ).all()
-    pictures = {}
+    images = {}
     for job, artifact in jobs:
         if job.stage == "prepare" and job.params["split"] == "test":
-            pictures[job.id] = Shard(PRISTINE, 0, None, CORRECTED, artifact)
+            images[job.id] = Shard(PRISTINE, 0, None, CORRECTED, artifact)
         elif job.stage == "distort":
             kind, level, seed = (job.params[name] for name in ("kind", "level", "seed"))
-            pictures[job.id] = Shard(kind, level, seed, CORRECTED, artifact)
+            images[job.id] = Shard(kind, level, seed, CORRECTED, artifact)
     if what == "distorted-dataset":
-        return list(pictures.values())
+        return list(images.values())
     read = dict(
         session.execute(
             select(JobDependency.child_id, JobDependency.parent_id)
@@ -96,7 +96,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
     )
     return [
         replace(
-            pictures[read[job.id]],
+            images[read[job.id]],
             fidelity=RELEASED if job.params.get("form") == "released-edge" else CORRECTED,
             artifact=artifact,
         )
@@ -106,7 +106,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
 
 
 def _fidelity(selection: Selection) -> str | None:
-    """Which of the two that a shard may have ``selection`` asks for; pictures are the same in all."""
+    """Which of the two that a shard may have ``selection`` asks for; images are the same in all."""
     if selection.fidelity is None:
         return None
     if selection.fidelity not in FIDELITIES:

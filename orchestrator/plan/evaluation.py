@@ -1,4 +1,4 @@
-"""The half of the plan that evaluates: from what every expert says of the test pictures to results."""
+"""The half of the plan that evaluates: from what every expert says of the test images to results."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,8 +32,8 @@ class Evaluation:
     plan: Plan
     variant: Variant
     classes: int
-    pictures: Mapping[tuple[str, int], list[int]]
-    """Test pictures by (kind, level)."""
+    images: Mapping[tuple[str, int], list[int]]
+    """Test images by (kind, level)."""
     classifier: int
     classified: Mapping[tuple[str, int], list[int]]
     """By (kind, level)."""
@@ -77,7 +77,7 @@ class Evaluation:
             hardware=spec.hardware,
         )
         reads = [
-            self.pictures[PRISTINE, 0][0],
+            self.images[PRISTINE, 0][0],
             self.backbones[PRISTINE],
             self.experts[PRISTINE],
             self.classifier,
@@ -122,7 +122,7 @@ class Evaluation:
         ]
 
     def _payload_accuracy(self) -> list[int]:
-        """The matching expert on pristine pictures and on the middle level of each distortion."""
+        """The matching expert on pristine images and on the middle level of each distortion."""
         jobs = []
         for expert in self.spec.kinds.experts:
             levels = sorted(self.spec.kinds.of(expert))
@@ -139,7 +139,7 @@ class Evaluation:
             networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
             jobs += [
                 self._add(params, f"{expert} {level}, {self.plan.shard_of(shard)}", [shard, *networks])
-                for shard in self.pictures[expert, level]
+                for shard in self.images[expert, level]
             ]
         return jobs
 
@@ -147,7 +147,7 @@ class Evaluation:
         return self.plan.add(params, label, reads, after, self.variant)
 
     def _features(self, backbone: int) -> dict[tuple[str, int], list[int]]:
-        """By (kind, level): the vectors of all test pictures."""
+        """By (kind, level): the vectors of all test images."""
         params = Features(
             split=TEST,
             kind=PRISTINE,
@@ -166,7 +166,7 @@ class Evaluation:
                 self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard, backbone])
                 for shard in shards
             ]
-            for (kind, level), shards in self.pictures.items()
+            for (kind, level), shards in self.images.items()
         }
 
     def _decisions(self, policy: str, kind: str, level: int) -> list[int]:

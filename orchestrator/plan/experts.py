@@ -21,16 +21,16 @@ class ExpertTraining:
     variant: Variant
     classes: int
     prepared: Mapping[str, list[int]]
-    """Pictures by split."""
+    """Images by split."""
     backbone: int
 
     def train(self) -> tuple[dict[str, int], dict[str, int]]:
-        """All experts, and those of them that have a backbone of their own: pictures pass it in every epoch."""
+        """All experts, and those of them that have a backbone of their own: images pass it in every epoch."""
         learned = self.spec.kinds.learned
         cached = {PRISTINE: learned[PRISTINE]} if self._fidelity.adapt_batchnorm else learned
         experts = self._train_experts(cached)
-        pictures = [*self.prepared[TRAIN], *self.prepared[VALIDATION]]
-        start = [self.backbone, experts[PRISTINE], *pictures]
+        images = [*self.prepared[TRAIN], *self.prepared[VALIDATION]]
+        start = [self.backbone, experts[PRISTINE], *images]
         rate = self.spec.total_learning_rate
         adapted = {
             expert: self._adapt_expert(expert, kinds, 0.0, start)

@@ -22,7 +22,7 @@ from tasks.params import Classify, Distort, Prepare, Spectra, StageParams, Train
 from tasks.sections import BackboneTraining
 
 
-def _is_test_picture(params: StageParams) -> bool:
+def _is_test_image(params: StageParams) -> bool:
     return isinstance(params, Distort) or (isinstance(params, Prepare) and params.split == TEST)
 
 
@@ -31,7 +31,7 @@ def _is_one_of(*stages: str) -> Callable[[StageParams], bool]:
 
 
 TARGETS: dict[str, Callable[[StageParams], bool]] = {
-    "distorted-dataset": _is_test_picture,
+    "distorted-dataset": _is_test_image,
     "spectra": _is_one_of("spectra"),
     "distortion-classifier": _is_one_of("train-classifier", "classify"),
     "experts": _is_one_of("train-expert", "adapt-expert"),
@@ -96,7 +96,7 @@ class _Walk:
             plan=self.plan,
             variant=self.variant,
             classes=classes,
-            pictures=distorted,
+            images=distorted,
             classifier=classifier,
             classified=classified,
             backbones=dict.fromkeys(experts, backbone) | adapted,
@@ -165,7 +165,7 @@ class _Walk:
 
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
         spec, released = self.spec, self._fidelity.released_spectra
-        if released:  # they are taken of pictures that were never larger
+        if released:  # they are taken of images that were never larger
             prepared = {
                 split: self._prepare_as("plain", split, spec.spectrum_size) for split in (TRAIN, VALIDATION)
             }

@@ -34,8 +34,8 @@ def _is_known(kind: str) -> str:
     return kind
 
 
-class Drawing(BaseModel):
-    """The built-in dataset: how many pictures of how many pixels, from which seed."""
+class Synthetic(BaseModel):
+    """The built-in dataset: how many images of how many pixels, from which seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     images: int = Field(default=2000, ge=100, le=1_000_000, multiple_of=10)
@@ -75,7 +75,7 @@ class Spec(BaseModel):
     shard_size: int = Field(ge=1, le=100_000)
     views: int = Field(ge=2, le=1000)
     augmentation: Literal["paper", "none"]
-    """How training views vary: brightened, mirrored and rotated (spec §6), or not at all."""
+    """How training views vary: brightened, mirrored and rotated (docs/paper.md §6), or not at all."""
     p_tar: float
     payload: Literal["json", "float32", "float16", "uint8"]
     """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
@@ -87,7 +87,7 @@ class Spec(BaseModel):
     expert: Training
     training: Threads
     measurement: Measurement
-    drawn: Drawing
+    synthetic: Synthetic
 
     @field_validator("seeds", "fidelity", "baselines", mode="before")
     @classmethod

@@ -22,8 +22,8 @@ COSTS = {"accuracy_cost": "accuracy lost, points", "offloading_cost": "offloaded
 
 
 def confusion(frame: pd.DataFrame) -> Figure:
-    """The share of the test pictures of each kind and level that the classifier takes for each kind."""
-    return _heat_map(frame, "seen", "seen as, % of the test images")
+    """The share of the test images of each kind and level that the classifier takes for each kind."""
+    return _heat_map(frame, "predicted", "predicted, % of the test images")
 
 
 def cross_expert(frame: pd.DataFrame) -> Figure:
@@ -42,7 +42,7 @@ def classifier_cost(of_answers: pd.DataFrame, of_time: pd.DataFrame) -> Figure:
         row[0].set_ylabel(label)
     if len(of_time):
         longer = frame[frame["quantity"] == "latency_cost"]
-        levels(panels[-1], longer, other_lines(longer["profile"]), by="profile", scale=1000)
+        levels(panels[-1], longer, other_lines(longer["network"]), by="network", scale=1000)
     panels[-1][0].set_ylabel("longer, ms")
     for row in panels:
         differences(row)
@@ -56,15 +56,15 @@ def _heat_map(frame: pd.DataFrame, column: str, label: str) -> Figure:
     figure = Figure(figsize=(width, 0.7 + 0.27 * len(shown)), layout="constrained")
     panel = figure.add_subplot()
     every = pd.MultiIndex.from_tuples((*condition, value) for condition in shown for value in values)
-    cells = 100 * frame.astype({"kind": str}).set_index(["kind", "level", column])[["mean", "margin"]]
-    means, margins = (
-        cells.reindex(every)[name].to_numpy().reshape(len(shown), len(values)) for name in ("mean", "margin")
+    cells = 100 * frame.astype({"kind": str}).set_index(["kind", "level", column])[["mean", "ci95"]]
+    means, intervals = (
+        cells.reindex(every)[name].to_numpy().reshape(len(shown), len(values)) for name in ("mean", "ci95")
     )
     panel.imshow(means, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for row in range(len(shown)):
         for place in range(len(values)):
-            share, margin = means[row, place], margins[row, place]
-            text = "–" if pd.isna(share) else f"{share:.1f}" + ("" if pd.isna(margin) else f" ± {margin:.1f}")
+            share, ci95 = means[row, place], intervals[row, place]
+            text = "–" if pd.isna(share) else f"{share:.1f}" + ("" if pd.isna(ci95) else f" ± {ci95:.1f}")
             colour = "white" if share > 55 else "black"
             panel.text(place, row, text, ha="center", va="center", color=colour, fontsize=8)
     panel.set_xticks(range(len(values)), [kind_name(str(value)) for value in values])

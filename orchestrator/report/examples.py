@@ -1,4 +1,4 @@
-"""A few test pictures of a run at every level, and their spectra; and the figure of them."""
+"""A few test images of a run at every level, and their spectra; and the figure of them."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,17 @@ from orchestrator.runs.manifest import Manifest
 
 NUMBER = 2
 SIDE = 150
-"""Pixels; larger pictures are made smaller, so that a report stays small."""
+"""Pixels; larger images are made smaller, so that a report stays small."""
 
 Images = list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """uint8 pictures (H, W, 3) and spectra (S, S) of the same test images, by level; pristine is level 0."""
+    """uint8 images (H, W, 3) and spectra (S, S) of the same test images, by level; pristine is level 0."""
 
     kind: str
-    pictures: dict[int, Images]
+    images: dict[int, Images]
     spectra: dict[int, Images]
     missing: tuple[str, ...]
     """Why there are none of some, a line each."""
@@ -70,11 +70,11 @@ def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def drawn(shown: Examples) -> Figure:
-    """A column per level; in it the same few test pictures, each above its spectrum where there is one."""
-    pictures, spectra = shown.pictures, shown.spectra
-    levels = sorted({*pictures, *spectra})
-    number = max(len(images) for images in (*pictures.values(), *spectra.values()))
-    sources = [source for source in (pictures, spectra) if source]
+    """A column per level; in it the same few test images, each above its spectrum where there is one."""
+    images, spectra = shown.images, shown.spectra
+    levels = sorted({*images, *spectra})
+    number = max(len(sample) for sample in (*images.values(), *spectra.values()))
+    sources = [source for source in (images, spectra) if source]
     rows = [(place, source) for place in range(number) for source in sources]
     figure = Figure(figsize=(WIDTH, WIDTH / max(len(levels), 4) * len(rows) + 0.3), layout="constrained")
     panels = figure.subplots(len(rows), len(levels), squeeze=False)

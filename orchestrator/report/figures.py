@@ -48,7 +48,7 @@ def accuracy(frame: pd.DataFrame, p_tar: float) -> Figure:
 
 
 def offloading(frame: pd.DataFrame) -> Figure:
-    """The share of pictures that leave the edge against the level, a line per policy."""
+    """The share of images that leave the edge against the level, a line per policy."""
     figure, panels = grid(1, len(distortions(frame)), height=2.9)
     levels(panels[0], frame, policy_lines(frame["policy"]))
     percent(panels[0], "offloading probability, %")
@@ -66,10 +66,10 @@ def payload_latency(frame: pd.DataFrame) -> Figure:
 
 
 def _by_network(frame: pd.DataFrame, lines: dict[str, Line], by: str) -> Figure:
-    networks = in_order(frame["profile"])
+    networks = in_order(frame["network"])
     figure, panels = grid(len(networks), len(distortions(frame)))
     for row, network in zip(panels, networks, strict=True):
-        levels(row, frame[frame["profile"] == network], lines, by, scale=1000)
+        levels(row, frame[frame["network"] == network], lines, by, scale=1000)
         row[0].set_ylabel(f"latency, {network}, ms")
         for panel in row:
             panel.set_ylim(bottom=0)
@@ -88,11 +88,11 @@ TOTALS = {"p50_seconds": "_", "p95_seconds": "^"}
 
 def where_time_goes(frame: pd.DataFrame) -> Figure:
     """Mean milliseconds by part, the standard model's bar beside the deployed system's; p50 and p95 as marks."""
-    networks, width = in_order(frame["profile"]), 0.36
+    networks, width = in_order(frame["network"]), 0.36
     figure, panels = grid(len(networks), len(distortions(frame)))
     for row, network in zip(panels, networks, strict=True):
         for panel, kind in zip(row, distortions(frame), strict=True):
-            there = with_pristine(frame[frame["profile"] == network], kind)
+            there = with_pristine(frame[frame["network"] == network], kind)
             shown_at = sorted(there["level"].unique())
             for side, policy in ((-width / 1.8, PRISTINE), (width / 1.8, DEPLOYED)):
                 of_policy = there[there["policy"] == policy].pivot(
@@ -118,7 +118,7 @@ def where_time_goes(frame: pd.DataFrame) -> Figure:
 def tradeoff(frame: pd.DataFrame, kind: str, p_tar: float) -> Figure:
     """Overall accuracy against offloading as p_tar goes from 0 to 1: a panel per level, a dot at the headline.
 
-    ``frame`` has ``offloading`` (mean over seeds) beside ``mean`` and ``margin`` of the overall accuracy.
+    ``frame`` has ``offloading`` (mean over seeds) beside ``mean`` and ``ci95`` of the overall accuracy.
     """
     shown = with_pristine(frame, kind)
     there = sorted(shown["level"].unique())

@@ -1,4 +1,4 @@
-"""All numbers and pictures of a run that a report shows, read once."""
+"""All numbers and images of a run that a report shows, read once."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ def _frame(tables: list[ResultTable]) -> pd.DataFrame:
     records = [record for table in tables for record in table.records()]
     if not records:
         return pd.DataFrame()
-    return with_every_kind(pd.DataFrame(records).astype({"mean": float, "margin": float}))
+    return with_every_kind(pd.DataFrame(records).astype({"mean": float, "ci95": float}))
 
 
 def _swept(session: Session, run_id: int) -> pd.DataFrame:
@@ -74,6 +74,6 @@ def _swept(session: Session, run_id: int) -> pd.DataFrame:
         accuracies, offloadings = zip(*of_seeds, strict=True)
         found = estimate(accuracies)
         offloading = sum(offloadings) / len(offloadings)
-        lines.append((*group, offloading, found.mean, found.margin))
-    names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "margin"]
+        lines.append((*group, offloading, found.mean, found.ci95))
+    names = ["fidelity", "policy", "kind", "level", "p_tar", "offloading", "mean", "ci95"]
     return with_every_kind(pd.DataFrame(lines, columns=names))

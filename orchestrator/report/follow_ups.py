@@ -96,7 +96,7 @@ def outage(frame: pd.DataFrame) -> Figure:
 
 
 def outage_by_target(frame: pd.DataFrame, kind: str) -> Figure:
-    """The same against p_tar, on pristine pictures and at the middle and the strongest level of ``kind``."""
+    """The same against p_tar, on pristine images and at the middle and the strongest level of ``kind``."""
     shown = shown_levels(frame, kind)
     figure, panels = grid(len(OUTAGES), len(shown))
     for row, (quantity, label) in zip(panels, OUTAGES.items(), strict=True):
@@ -109,10 +109,10 @@ def outage_by_target(frame: pd.DataFrame, kind: str) -> Figure:
 
 def deadlines(frame: pd.DataFrame, kind: str) -> Figure:
     """Missed-deadline probability against t_tar, a row per network, at the same conditions."""
-    networks, shown = in_order(frame["profile"]), shown_levels(frame, kind)
+    networks, shown = in_order(frame["network"]), shown_levels(frame, kind)
     figure, panels = grid(len(networks), len(shown), height=2.0)
     for row, network in zip(panels, networks, strict=True):
-        _curves(row, frame[frame["profile"] == network], shown, "t_tar_seconds")
+        _curves(row, frame[frame["network"] == network], shown, "t_tar_seconds")
         percent(row, f"missed, {network}, %")
     _name_conditions(panels, shown)
     figure.supxlabel("t_tar, seconds", fontsize=9)
@@ -144,7 +144,7 @@ def payload_accuracy(frame: pd.DataFrame) -> Figure:
         of_payload = of_payload.set_index(["kind", "level"]).reindex(pd.MultiIndex.from_tuples(shown))
         places = [place + width * (number - (len(payloads) - 1) / 2) for place in range(len(shown))]
         panel.bar(places, 100 * of_payload["mean"], 0.9 * width, color=line.colour, label=payload)
-        panel.errorbar(places, 100 * of_payload["mean"], 100 * of_payload["margin"], fmt="none", ecolor=INK)
+        panel.errorbar(places, 100 * of_payload["mean"], 100 * of_payload["ci95"], fmt="none", ecolor=INK)
     panel.set_xticks(range(len(shown)), [condition_name(*condition) for condition in shown])
     percent([panel], "accuracy of the final exit, %")
     return with_legend(figure, panel)

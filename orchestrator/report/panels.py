@@ -1,6 +1,6 @@
 """What all figures share: how a policy, a kind and a unit look, panels by distortion, lines over levels.
 
-A frame has one estimate per line: ``mean`` and ``margin`` (half the 95 % interval over seeds; missing for a
+A frame has one estimate per line: ``mean`` and ``ci95`` (half the 95 % interval over seeds; missing for a
 single seed) beside what it is of, in the views' units. Colours are Okabe and Ito's and a grey, which
 colour-blind readers tell apart. Nothing here touches pyplot, so that nothing stays behind.
 """
@@ -81,7 +81,7 @@ POLICY_LINES = {
     "gaussian_blur": Line("blur expert", ORANGE, width=2.6),
     "gaussian_noise": Line("noise expert", GREEN, width=2.6),
     "oracle": Line("oracle: the true kind's expert", INK, "--", 1.0, ".", band=False),
-    "classifier": Line("classifier: the seen kind's expert", VERMILION, ":", 1.2, "x"),
+    "classifier": Line("classifier: the predicted kind's expert", VERMILION, ":", 1.2, "x"),
     GENERALIST: Line("generalist: all distortions at once", PURPLE, "-.", 1.4, "s"),
     EDGE_ONLY: Line("edge only", VERMILION, "-.", 1.4, "v"),
     CLOUD_ONLY: Line("cloud only", GREY, "-.", 1.4, "D"),
@@ -169,7 +169,7 @@ def levels(
 
 
 def with_pristine(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The lines of ``kind`` and, as level 0 of it, of pristine pictures."""
+    """The lines of ``kind`` and, as level 0 of it, of pristine images."""
     return frame[frame["kind"].isin((PRISTINE, kind))]
 
 
@@ -181,7 +181,7 @@ def over_levels(panel: Axes, frame: pd.DataFrame, line: Line, scale: float = 100
 
 def draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, scale: float = 100) -> None:
     """Means as a line, intervals as a band around it where there are any."""
-    mean, margin = scale * frame["mean"].astype(float), scale * frame["margin"].astype(float)
+    mean, ci95 = scale * frame["mean"].astype(float), scale * frame["ci95"].astype(float)
     panel.plot(
         x,
         mean,
@@ -193,9 +193,9 @@ def draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, sc
         markerfacecolor=line.colour if line.filled else "none",
         label=line.label,
     )
-    if line.band and margin.notna().any():
+    if line.band and ci95.notna().any():
         panel.fill_between(
-            x.astype(float), mean - margin, mean + margin, color=line.colour, alpha=0.1, linewidth=0
+            x.astype(float), mean - ci95, mean + ci95, color=line.colour, alpha=0.1, linewidth=0
         )
 
 

@@ -46,16 +46,16 @@ def sections(found: Findings) -> list[Section]:
     """Every section that has something to show, in the order of the page."""
     made = [
         _of_tables(
-            found, "accuracy", "Accuracy", "Of all pictures, and of those that are answered on the edge."
+            found, "accuracy", "Accuracy", "Of all images, and of those that are answered on the edge."
         ),
         _of_tables(
-            found, "offloading", "Offloading", "The share of pictures that no exit on the edge answers."
+            found, "offloading", "Offloading", "The share of images that no exit on the edge answers."
         ),
         _of_tables(
             found,
             "latency",
             "Latency",
-            "From the picture on the edge to its answer, by network, and the parts of it.",
+            "From the image on the edge to its answer, by network, and the parts of it.",
             "latency_parts",
         ),
         _tradeoff(found),
@@ -87,7 +87,7 @@ def sections(found: Findings) -> list[Section]:
             found,
             "outage",
             "Inference outage",
-            "How often a batch of pictures is right less often than p_tar.",
+            "How often a batch of images is right less often than p_tar.",
         ),
         _of_tables(
             found,
@@ -193,7 +193,7 @@ DRAWN: dict[str, Callable[[Findings, ResultTable], Drawn]] = {
 
 
 def _tradeoff(found: Findings) -> Section:
-    lead = "As p_tar goes from 0 to 1, more pictures leave the edge; the dot is the run's p_tar."
+    lead = "As p_tar goes from 0 to 1, more images leave the edge; the dot is the run's p_tar."
     section = Section("trade-off", "Accuracy against offloading", lead)
     for fidelity in found.run.fidelities:
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
@@ -224,14 +224,14 @@ def _fidelities(found: Findings) -> Section:
 
 
 def _examples(found: Findings) -> Section:
-    lead = "The same test pictures at every level, and the spectra that the classifier sees."
+    lead = "The same test images at every level, and the spectra that the classifier sees."
     notes = dict.fromkeys(note for shown in found.examples for note in shown.missing)
-    section = Section("examples", "Pictures and spectra", lead, notes=tuple(notes))
+    section = Section("examples", "Images and spectra", lead, notes=tuple(notes))
     run = found.run
     for shown in found.examples:
-        if shown.pictures or shown.spectra:
+        if shown.images or shown.spectra:
             name = f"examples-{shown.kind}"
-            what = f"Test pictures and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
+            what = f"Test images and their spectra, seed {run.seeds[0]}, fidelity {run.fidelities[0]}; {run.source}."
             section.drawings.append(Drawing(name, partial(drawn, shown), what))
     return section
 

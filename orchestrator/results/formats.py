@@ -37,7 +37,7 @@ def print_tables(found: Sequence[ResultTable], form: str, console: Console) -> N
     if form in ("csv", "json"):
         records = [record for table in found for record in table.records()]
         names = dict.fromkeys(name for record in records for name in record)
-        last = ("quantity", "mean", "margin", "seeds")
+        last = ("quantity", "mean", "ci95", "seeds")
         columns = [*(name for name in names if name not in last), *last]
         _print_frame(columns, [[record.get(name) for name in columns] for record in records], form)
         return

@@ -83,7 +83,7 @@ HEADLINE = (
     Layout(
         "latency",
         "End-to-end latency{at}: mean over the test images, ms",
-        ("profile", "kind", "level"),
+        ("network", "kind", "level"),
         (MILLISECONDS,),
         "policy",
         of_payload=True,
@@ -94,7 +94,7 @@ HEADLINE = (
 WHERE_TIME_GOES = Layout(
     "latency",
     "Where time goes{at}: end to end, and the means of its parts, ms",
-    ("profile", "policy", "kind", "level"),
+    ("network", "policy", "kind", "level"),
     (
         Quantity("mean_seconds", 1000, "mean"),
         Quantity("p50_seconds", 1000, "p50"),
@@ -110,7 +110,7 @@ WHERE_TIME_GOES = Layout(
 PAYLOAD_LATENCY = Layout(
     "latency",
     "End-to-end latency by payload, policy classifier{at}: mean over the test images, ms",
-    ("profile", "kind", "level"),
+    ("network", "kind", "level"),
     (MILLISECONDS,),
     "payload",
     keeps=lambda row: row["policy"] == DEPLOYED,
@@ -130,7 +130,7 @@ CONFUSION = Layout(
     "What the classifier sees{at}, % of the test images",
     ("kind", "level"),
     (Quantity("share", 100),),
-    "seen",
+    "predicted",
     thresholds=(),
 )
 CLASSIFIER_COST = Layout(
@@ -147,7 +147,7 @@ CLASSIFIER_COST = Layout(
 CLASSIFIER_LATENCY_COST = Layout(
     "classifier_latency_cost",
     "What asking the classifier costs in time{at}, ms",
-    ("profile", "kind", "level"),
+    ("network", "kind", "level"),
     (
         Quantity("oracle_mean_seconds", 1000, "latency of oracle"),
         Quantity("classifier_mean_seconds", 1000, "of classifier"),
@@ -231,7 +231,7 @@ OUTAGE = Layout(
 DEADLINES = Layout(
     "deadlines",
     "Missed deadlines{at}, % of the batches",
-    ("profile", "policy", "kind", "level"),
+    ("network", "policy", "kind", "level"),
     (Quantity("missed", 100),),
     "t_tar_seconds",
     heading="{:g} s".format,
@@ -310,7 +310,7 @@ CURVES = (
     Layout(
         "deadlines",
         "",
-        ("profile", "policy", "kind", "level", "t_tar_seconds"),
+        ("network", "policy", "kind", "level", "t_tar_seconds"),
         (Quantity("missed", 100),),
         of_payload=True,
     ),

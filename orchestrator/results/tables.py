@@ -7,18 +7,16 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from early_exit.fidelity import FIDELITIES
-from early_exit.latency import PROFILES
-from early_exit.uncertainty import mean_and_margin
+from early_exit.latency import NETWORKS
+from early_exit.uncertainty import mean_and_ci95
 from early_exit.vocabulary import PAYLOADS, PRISTINE
 from orchestrator.results.layouts import CHOOSING, LAYOUTS, Layout, Quantity, Row
 from orchestrator.runs.manifest import Manifest, manifest
 
-HEADINGS = {"profile": "network"}
-
 Value = str | int | float
 
 PLACES: dict[Value, int] = {
-    **{name: place for place, name in enumerate((PRISTINE, *FIDELITIES, *PROFILES, *PAYLOADS), start=-100)},
+    **{name: place for place, name in enumerate((PRISTINE, *FIDELITIES, *NETWORKS, *PAYLOADS), start=-100)},
     **{name: place for place, name in enumerate(CHOOSING, start=1)},
 }
 """Of names with an order of their own; those of all others are between, by letter."""
@@ -29,7 +27,7 @@ class Estimate:
     """Mean over seeds and half its 95 % interval, in the view's unit; no mean where no seed has a value."""
 
     mean: float | None
-    margin: float | None
+    ci95: float | None
     seeds: int
 
     def shown(self, scale: float) -> str:
@@ -37,7 +35,7 @@ class Estimate:
         if self.mean is None:
             return "–"
         mean = f"{round(scale * self.mean, 1) + 0:.1f}"  # no -0.0
-        return mean if self.margin is None else f"{mean} ± {scale * self.margin:.1f}"
+        return mean if self.ci95 is None else f"{mean} ± {scale * self.ci95:.1f}"
 
 
 Place = tuple[tuple[Value, ...], Value, str]
@@ -78,7 +76,7 @@ class ResultTable:
         cells = in_order(cell for _, cell, _ in self.estimates)
         headings = [quantity.heading for quantity in layout.quantities]
         columns = [
-            *(HEADINGS.get(line, line) for line in layout.lines),
+            *(layout.lines),
             *(map(layout.heading, cells) if layout.across else headings),
         ]
         lines = sorted({line for line, _, _ in self.estimates}, key=_places)
@@ -103,7 +101,7 @@ class ResultTable:
             {"table": self.name, "fidelity": self.fidelity, "p_tar": self.p_tar}
             | dict(zip(self.layout.lines, line, strict=True))
             | ({self.layout.across: cell} if self.layout.across else {})
-            | {"quantity": column, "mean": found.mean, "margin": found.margin, "seeds": found.seeds}
+            | {"quantity": column, "mean": found.mean, "ci95": found.ci95, "seeds": found.seeds}
             for (line, cell, column), found in self.estimates.items()
         ]
 
@@ -156,12 +154,12 @@ def _read(session: Session, layout: Layout, run: Manifest, p_tar: float | None) 
 
 
 def _with_unseen(rows: list[Row], kinds: Sequence[str]) -> list[Row]:
-    """A kind that no picture was taken for has no row in the view: its share is 0, in every seed."""
+    """A kind that no image was taken for has no row in the view: its share is 0, in every seed."""
     same = ("fidelity", "seed", "kind", "level")
-    there = {(*(row[name] for name in same), row["seen"]) for row in rows}
+    there = {(*(row[name] for name in same), row["predicted"]) for row in rows}
     conditions = dict.fromkeys(tuple(row[name] for name in same) for row in rows)
     return rows + [
-        {**dict(zip(same, condition, strict=True)), "seen": seen, "share": 0.0}
+        {**dict(zip(same, condition, strict=True)), "predicted": seen, "share": 0.0}
         for condition in conditions
         for seen in kinds
         if (*condition, seen) not in there
@@ -184,7 +182,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Of one value per seed that has one."""
     if not values:
         return Estimate(None, None, 0)
-    return Estimate(*mean_and_margin(values), len(values))
+    return Estimate(*mean_and_ci95(values), len(values))
 
 
 def in_order(values: Iterable[Value]) -> list[Value]:

@@ -52,9 +52,9 @@ def refuse_other_code(place: Place, engine: Engine, run_id: int) -> None:
     others = read(engine, lambda session: other_codes(session, run_id, codes()))
     if others:
         installed = {code.split()[0]: code for code in codes()}
-        stage = others[0].split(" ")[0] if others[0] else ""
+        stage = others[0].split(" ")[0]
         raise UsageError(
-            f"run {run_id} was planned by other code: '{others[0] or 'an older release'}', here is "
+            f"run {run_id} was planned by other code: '{others[0]}', here is "
             f"'{installed.get(stage, 'another')}'. Submit it again, what is unchanged is found; "
             f"`orchestrator cancel {run_id}` ends this one."
         )

@@ -8,7 +8,6 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import Dataset, Image, Run, RunState
-from early_exit.backbones import MOBILENET_V2
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
 
@@ -43,23 +42,23 @@ class Manifest:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Everything random was done once for each; runs of before there were several have ``seed``."""
-        return tuple(self.spec["seeds"] if "seeds" in self.spec else [self.spec["seed"]])
+        """Everything random was done once for each."""
+        return tuple(self.spec["seeds"])
 
     @property
     def kinds(self) -> Kinds:
-        """What its pictures were distorted by, and what it is compared with: nothing in runs of before."""
-        return Kinds(self.spec["levels"], self.spec.get("baselines", ()))
+        """What its images were distorted by, and what it is compared with."""
+        return Kinds(self.spec["levels"], self.spec["baselines"])
 
     @property
     def fidelities(self) -> tuple[str, ...]:
-        """In the order of the spec; runs of before there were several are what is now called corrected."""
-        return tuple(self.spec.get("fidelity", ["corrected"]))
+        """In the order of the spec."""
+        return tuple(self.spec["fidelity"])
 
     @property
     def source(self) -> str:
         """Whose numbers these are, and of how many images."""
-        dataset = "the built-in drawn dataset" if self.built_in else "the given photographs"
+        dataset = "the built-in synthetic dataset" if self.built_in else "the given photographs"
         return f"run {self.run_id}, profile {self.profile}: {dataset}, {self.images.get('test', 0):,} test images"
 
     @property
@@ -87,17 +86,17 @@ class Manifest:
 
     def differences(self, fidelity: str) -> str:
         """What to know before our numbers are set beside the published ones."""
-        source = "drawn pictures" if self.built_in else "photographs"
+        source = "synthetic images" if self.built_in else "photographs"
         size = self.spec["image_size"]
         frozen = self.spec["backbone"]["epochs"] == 0 or FIDELITIES[fidelity].freeze_backbone
-        name = self.spec["architecture"].get("backbone", MOBILENET_V2)  # runs of before there were several
+        name = self.spec["architecture"]["backbone"]
         backbone = f"{'frozen' if frozen else 'trained'} {name}"
         return (
             "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
             "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "
             f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of "
             f"{self.split}, {size} × {size}, profile {self.profile} ({backbone}), "
-            f"fidelity {fidelity}. These are not the same pictures: compare shapes, not digits."
+            f"fidelity {fidelity}. These are not the same images: compare shapes, not digits."
         )
 
 

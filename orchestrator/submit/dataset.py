@@ -14,7 +14,7 @@ from db.models import IMAGE_FILE_COLUMNS, Image
 from db.models import Dataset as DatasetRow
 from early_exit.dataset import Dataset, ImageFile, scan
 from orchestrator.plan.paper import DatasetShape
-from orchestrator.plan.spec import Drawing
+from orchestrator.plan.spec import Synthetic
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class StoredDataset:
     shape: DatasetShape
 
 
-def drawn_folder(store: ArtifactStore, drawing: Drawing) -> Path:
+def synthetic_folder(store: ArtifactStore, synthetic: Synthetic) -> Path:
     """The built-in dataset's folder, where all workers of the store see it; drawn when it is not there."""
-    folder = store.root / "datasets" / f"drawn-{drawing.images}x{drawing.size}-seed{drawing.seed}"
+    folder = store.root / "datasets" / f"synthetic-{synthetic.images}x{synthetic.size}-seed{synthetic.seed}"
     if not folder.exists():
-        from early_exit.drawn import draw  # OpenCV is needed this one time only
+        from early_exit.synthetic import draw  # OpenCV is needed this one time only
 
         folder.parent.mkdir(exist_ok=True)
-        draw(folder, drawing.images, drawing.size, drawing.seed)
+        draw(folder, synthetic.images, synthetic.size, synthetic.seed)
     return folder
 
 

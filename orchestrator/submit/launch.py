@@ -38,8 +38,8 @@ def launch(request: Request, place: Place, engine: Engine, console: Console) -> 
     run_id = submission.run_id
     joined = "attached to its active run" if submission.attached else "stored"
     console.print(
-        f"Run {run_id} ({joined}): {submission.found + submission.to_run} jobs, "
-        f"{submission.found} found, {submission.to_run} to run."
+        f"Run {run_id} ({joined}): {submission.cached + submission.to_run} jobs, "
+        f"{submission.cached} cached, {submission.to_run} to run."
     )
     now = standing(engine, run_id)
     if now.state != RunState.ACTIVE:
@@ -71,7 +71,8 @@ def _introduce(resolved: Resolved, console: Console) -> None:
     sizes = f"{len(dataset.images):,} images in {len(dataset.classes)} classes"
     if resolved.built_in:
         console.print(
-            f"Profile demo: {sizes} of the built-in drawn dataset, a small backbone from scratch, on {spec.device}.\n"
+            f"Profile demo: {sizes} of the built-in synthetic dataset, "
+            f"a small backbone from scratch, on {spec.device}.\n"
             "On photographs: orchestrator submit full-paper --dataset DIR --weights FILE.safetensors",
             soft_wrap=True,
         )
@@ -95,7 +96,7 @@ def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
     stages = [job.params.stage for job in resolved.plan.jobs]
     to_run = Counter(stage for stage, must in zip(stages, need.must_run, strict=True) if must)
     shown = Table(title="A dry run: no run is stored.", title_justify="left")
-    for column in ("stage", "jobs", "found", "to run"):
+    for column in ("stage", "jobs", "cached", "to run"):
         shown.add_column(column, justify="left" if column == "stage" else "right")
     for stage, count in Counter(stages).items():
         shown.add_row(stage, str(count), str(count - to_run[stage]), str(to_run[stage]))

@@ -18,7 +18,7 @@ from orchestrator.errors import UsageError, nearest
 from orchestrator.plan.graph import Plan
 from orchestrator.plan.paper import TARGETS, plan
 from orchestrator.plan.spec import Spec, resolve
-from orchestrator.submit.dataset import StoredDataset, drawn_folder, store_dataset
+from orchestrator.submit.dataset import StoredDataset, store_dataset, synthetic_folder
 from tasks.code import releases
 
 
@@ -90,7 +90,7 @@ def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, l
     settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
     weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
-    folder = drawn_folder(store, spec.drawn) if request.dataset is None else request.dataset
+    folder = synthetic_folder(store, spec.synthetic) if request.dataset is None else request.dataset
     split: int | dict[str, str] = spec.split_seed
     if request.split is not None:
         split, content = read_split(request.split)

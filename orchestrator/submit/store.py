@@ -29,7 +29,7 @@ class Submission:
     """A stored run: how many of its jobs were found and how many must run."""
 
     run_id: int
-    found: int
+    cached: int
     to_run: int
     attached: bool
     """The same spec was active already; nothing was stored."""
@@ -153,7 +153,7 @@ def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, A
         "params": asdict(job.params),
         "queue": job.params.queue,
         "state": open_state if must_run else JobState.SUCCEEDED,
-        "found": not must_run,
+        "cached": not must_run,
         "artifact_id": None if must_run else need.artifacts.get(job.key),
         "waiting_for": waiting_for,
         "deadline_seconds": job.params.deadline_seconds,

@@ -11,13 +11,13 @@ from early_exit.images import augment
 from early_exit.network import fold_batchnorm, load_heads, load_weights, predict_logits
 from early_exit.training import Settings
 from tasks.backbone import planned
+from tasks.images import View, changed, examples, in_turn
 from tasks.job_io import JobContext, Output
 from tasks.params import AdaptExpert
-from tasks.pictures import View, changed, examples, in_turn
 from tasks.stages.train_expert import expert_rows, heads_of
 
 SHARE = 0.5
-"""Of the pictures, distorted at a level drawn for each (spec §6)."""
+"""Of the images, distorted at a level drawn for each (docs/paper.md §6)."""
 
 
 def compute(params: AdaptExpert, context: JobContext) -> Output:
@@ -34,7 +34,7 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
         ),
         examples(context, "train"),
         held_out,
-        lambda picture, rng: _view(params, picture, rng),
+        lambda image, rng: _view(params, image, rng),
         Settings(**vars(params.training)),
         seed=params.seed,
         device=params.device,
@@ -52,15 +52,15 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
     return Output(arrays | {"temperatures": temperatures}, rows)
 
 
-def _view(params: AdaptExpert, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _view(params: AdaptExpert, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < SHARE:
         number = int(rng.integers(len(params.kinds)))
-        picture = distort(picture, params.kinds[number], int(rng.choice(params.levels[number])), rng)
-    return augment(picture, rng) if params.augmented else picture
+        image = distort(image, params.kinds[number], int(rng.choice(params.levels[number])), rng)
+    return augment(image, rng) if params.augmented else image
 
 
 def _held_out(params: AdaptExpert, context: JobContext) -> tuple[np.ndarray, np.ndarray]:
-    """The validation pictures as ``features`` distorts them: the same for every way to train an expert."""
+    """The validation images as ``features`` distorts them: the same for every way to train an expert."""
     views = [
         View("features", kind, version, levels, SHARE, 0, augmented=False, seed=params.seed)
         for kind, version, levels in zip(params.kinds, params.kind_versions, params.levels, strict=True)

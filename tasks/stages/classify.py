@@ -1,4 +1,4 @@
-"""classify: which distortion the classifier sees in test pictures."""
+"""classify: which distortion the classifier sees in test images."""
 
 import numpy as np
 
@@ -9,24 +9,24 @@ from tasks.params import Classify
 
 
 def compute(params: Classify, context: JobContext) -> Output:
-    """``seen`` (index into ``params.kinds``) and ``images`` int64 (N,); rows in ``classifications``."""
+    """``predicted`` (index into ``params.kinds``) and ``images`` int64 (N,); rows in ``classifications``."""
     spectra = context.input("spectra").load()
     net = load_classifier(
         context.input("train-classifier").load(),
         params.spectrum_size,
         released_spectra=spectra["spectra"].dtype == np.uint8,
     )
-    seen, confidence = classify(net, spectra["spectra"])
+    predicted, confidence = classify(net, spectra["spectra"])
     rows = [
         {
             "image": image,
             "kind": params.kind,
             "level": params.level,
-            "seen": params.kinds[number],
+            "predicted": params.kinds[number],
             "confidence": probability,
         }
         for image, number, probability in zip(
-            spectra["images"].tolist(), seen.tolist(), confidence.tolist(), strict=True
+            spectra["images"].tolist(), predicted.tolist(), confidence.tolist(), strict=True
         )
     ]
-    return Output({"seen": seen, "images": spectra["images"]}, {Classification: rows})
+    return Output({"predicted": predicted, "images": spectra["images"]}, {Classification: rows})

@@ -2,7 +2,7 @@
 
 from db.results.tables import MissedDeadline
 from early_exit.exits import decide, exits_of
-from early_exit.latency import PROFILES
+from early_exit.latency import NETWORKS
 from early_exit.outage import missed_deadline, shuffled_batches
 from early_exit.randomness import generator
 from early_exit.vocabulary import DEADLINES
@@ -21,12 +21,12 @@ def compute(params: Deadlines, context: JobContext) -> Output:
     shuffles, _, size = batches.shape
     times = measured(context)
     rows = []
-    for profile, link in PROFILES.items():
-        seconds = spent_by(params.policy, exits, link, times, params.payload).total
+    for name, network in NETWORKS.items():
+        seconds = spent_by(params.policy, exits, network, times, params.payload).total
         found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
         rows += [
             {
-                "profile": profile,
+                "network": name,
                 "t_tar_seconds": t_tar,
                 "policy": params.policy,
                 "kind": params.kind,
@@ -37,7 +37,7 @@ def compute(params: Deadlines, context: JobContext) -> Output:
                 "batch_size": size,
                 "shuffles": shuffles,
                 "missed": estimate.mean,
-                "margin": estimate.margin,
+                "ci95": estimate.ci95,
             }
             for t_tar, estimate in zip(DEADLINES, found, strict=True)
         ]

@@ -1,25 +1,25 @@
-"""distort: test pictures at one kind and level of distortion."""
+"""distort: test images at one kind and level of distortion."""
 
 import numpy as np
 
 from early_exit.distortion import distort
 from early_exit.randomness import generator
+from tasks.images import check_version
 from tasks.job_io import JobContext, Output
 from tasks.params import Distort
-from tasks.pictures import check_version
 
 
 def compute(params: Distort, context: JobContext) -> Output:
-    """The prepared arrays, their pictures distorted."""
+    """The prepared arrays, their images distorted."""
     check_version(params.kind, params.kind_version)
     prepared = context.input("prepare").load()
-    pictures = [
+    pixels = [
         distort(
-            picture,
+            image,
             params.kind,
             params.level,
-            generator(params.seed or 0, "distort", int(image), params.kind, params.level, 0),
+            generator(params.seed or 0, "distort", int(index), params.kind, params.level, 0),
         )
-        for picture, image in zip(prepared["pictures"], prepared["images"], strict=True)
+        for image, index in zip(prepared["pixels"], prepared["images"], strict=True)
     ]
-    return Output({**prepared, "pictures": np.stack(pictures)})
+    return Output({**prepared, "pixels": np.stack(pixels)})

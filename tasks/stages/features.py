@@ -1,18 +1,18 @@
-"""features: the pooled vectors of the four exits, one pass of the backbone per picture."""
+"""features: the pooled vectors of the four exits, one pass of the backbone per image."""
 
 import functools
 
 from early_exit.features import extract
 from early_exit.network import Architecture, Backbone, fold_batchnorm, load_weights
 from tasks.backbone import planned
+from tasks.images import View, changed, load_images
 from tasks.job_io import Input, JobContext, Output
 from tasks.params import Features
-from tasks.pictures import View, changed, load_pictures
 
 
 def compute(params: Features, context: JobContext) -> Output:
     """``exit_1`` … ``exit_4`` float32 (N, D_k), ``labels`` and ``images`` int64 (N,)."""
-    pictures = load_pictures(context)
+    shard = load_images(context)
     view = View(
         "features",
         params.kind,
@@ -25,9 +25,9 @@ def compute(params: Features, context: JobContext) -> Output:
     )
     (source,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
     backbone = folded(source, planned(params, source.params["backbone_version"]))
-    vectors = extract(backbone, changed(pictures, view), params.device, threads=1)
+    vectors = extract(backbone, changed(shard, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
-    return Output({**exits, "labels": pictures["labels"], "images": pictures["images"]})
+    return Output({**exits, "labels": shard["labels"], "images": shard["images"]})
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from db.results.tables import Latency as LatencyRow
 from early_exit.exits import decide, exits_of
-from early_exit.latency import PROFILES, Latencies, Link, StageSeconds, end_to_end, without_edge
+from early_exit.latency import NETWORKS, Latencies, Network, StageSeconds, end_to_end, without_edge
 from early_exit.vocabulary import ASKING_CLASSIFIER, CLOUD_ONLY, PAYLOADS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
@@ -19,14 +19,14 @@ def compute(params: Latency, context: JobContext) -> Output:
     exits, _ = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
     times = measured(context)
     rows = []
-    for (profile, link), payload in itertools.product(PROFILES.items(), PAYLOADS):
-        spent = spent_by(params.policy, exits, link, times, payload)
+    for (name, network), payload in itertools.product(NETWORKS.items(), PAYLOADS):
+        spent = spent_by(params.policy, exits, network, times, payload)
         p50, p95 = spent.percentiles
         rows.append(
             {
                 "payload": payload,
                 "policy": params.policy,
-                "profile": profile,
+                "network": name,
                 "kind": params.kind,
                 "level": params.level,
                 "p_tar": params.p_tar,
@@ -49,13 +49,15 @@ def measured(context: JobContext) -> dict[str, float]:
     return {name: array.item() for name, array in context.input("measure").load().items()}
 
 
-def spent_by(policy: str, exits: np.ndarray, link: Link, times: dict[str, float], payload: str) -> Latencies:
+def spent_by(
+    policy: str, exits: np.ndarray, network: Network, times: dict[str, float], payload: str
+) -> Latencies:
     """Seconds of the images that ``policy`` lets leave at ``exits``, from measured ``times``.
 
-    Policy cloud-only has no feature map to send: whatever the ``payload``, it sends the picture's own bytes.
+    Policy cloud-only has no feature map to send: whatever the ``payload``, it sends the image's own bytes.
     """
     if policy == CLOUD_ONLY:
-        return without_edge(len(exits), link, int(times["picture_bytes"]), times["whole"])
+        return without_edge(len(exits), network, int(times["image_bytes"]), times["whole"])
     seconds = StageSeconds(
         classifier=times["classifier"],
         edge=(times["stage_1"], times["stage_2"], times["stage_3"]),
@@ -63,4 +65,4 @@ def spent_by(policy: str, exits: np.ndarray, link: Link, times: dict[str, float]
         encode=times[f"encode_{payload}"],
         decode=times[f"decode_{payload}"],
     )
-    return end_to_end(exits, seconds, link, int(times[f"{payload}_bytes"]), policy in ASKING_CLASSIFIER)
+    return end_to_end(exits, seconds, network, int(times[f"{payload}_bytes"]), policy in ASKING_CLASSIFIER)

@@ -7,9 +7,9 @@ from early_exit.classifier import load_classifier
 from early_exit.measure import measure
 from early_exit.network import fold_batchnorm, load_heads, load_weights
 from tasks.backbone import planned
+from tasks.images import load_images
 from tasks.job_io import JobContext, Output
 from tasks.params import Measure
-from tasks.pictures import load_pictures
 from tasks.stages.train_expert import heads_of
 
 PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
@@ -17,7 +17,7 @@ PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
-    pictures, backbone = load_pictures(context)["pictures"], context.input("train-backbone")
+    images, backbone = load_images(context)["pixels"], context.input("train-backbone")
     architecture = planned(params, backbone.params["backbone_version"])
     times = measure(
         fold_batchnorm(load_weights(backbone.load(), architecture)),
@@ -27,14 +27,14 @@ def compute(params: Measure, context: JobContext) -> Output:
             params.spectrum_size,
             released_spectra=params.released_spectra,
         ),
-        pictures,
+        images,
         params.spectrum_size,
         params.device,
         warm_ups=params.measurement.warm_ups,
         repeats=params.measurement.repeats,
     )
     seconds = {name: getattr(times, name) for name in PARTS}
-    sizes = {"whole": pictures[0].nbytes}
+    sizes = {"whole": images[0].nbytes}
     for name, payload in times.payloads.items():
         seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}
         sizes[f"encode_{name}"] = payload.bytes
@@ -50,5 +50,5 @@ def compute(params: Measure, context: JobContext) -> Output:
     ]
     arrays = {name: np.array([value]) for name, value in seconds.items()}
     arrays |= {f"{name}_bytes": np.array([payload.bytes]) for name, payload in times.payloads.items()}
-    arrays["picture_bytes"] = np.array([pictures[0].nbytes])
+    arrays["image_bytes"] = np.array([images[0].nbytes])
     return Output(arrays, {StageTime: rows})

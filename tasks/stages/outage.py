@@ -30,9 +30,9 @@ def compute(params: Outage, context: JobContext) -> Output:
                 "batch_size": size,
                 "shuffles": shuffles,
                 "edge_outage": found.edge.mean,
-                "edge_margin": found.edge.margin,
+                "edge_ci95": found.edge.ci95,
                 "overall_outage": found.overall.mean,
-                "overall_margin": found.overall.margin,
+                "overall_ci95": found.overall.ci95,
                 "batches_without_edge": found.without_edge,
             }
         )

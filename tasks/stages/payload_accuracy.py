@@ -4,21 +4,21 @@ from db.results.tables import PayloadAnswers
 from early_exit.network import load_heads
 from early_exit.payload import final_answers
 from tasks.backbone import planned
+from tasks.images import load_images
 from tasks.job_io import JobContext, Output
 from tasks.params import PayloadAccuracy
-from tasks.pictures import load_pictures
 from tasks.stages.features import folded
 from tasks.stages.train_expert import heads_of
 
 
 def compute(params: PayloadAccuracy, context: JobContext) -> Output:
     """Rows in ``payload_answers``, of one test shard."""
-    pictures = load_pictures(context)
+    shard = load_images(context)
     (backbone,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
     (expert,) = context.inputs("train-expert") or context.inputs("adapt-expert")
     architecture = planned(params, backbone.params["backbone_version"])
     heads = load_heads(heads_of(expert.load()))
-    found = final_answers(folded(backbone, architecture), heads, pictures["pictures"], params.device)
+    found = final_answers(folded(backbone, architecture), heads, shard["pixels"], params.device)
     rows = [
         {
             "payload": payload,
@@ -27,7 +27,7 @@ def compute(params: PayloadAccuracy, context: JobContext) -> Output:
             "level": params.level,
             "n": len(answers),
             "agreeing": int((answers == found["float32"]).sum()),
-            "correct": int((answers == pictures["labels"]).sum()),
+            "correct": int((answers == shard["labels"]).sum()),
         }
         for payload, answers in found.items()
     ]

@@ -1,4 +1,4 @@
-"""prepare: image files to square uint8 pictures."""
+"""prepare: image files to square uint8 images."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ RESIZES = {"margin": fit, "plain": resize_to, "squash": squash}
 
 
 def compute(params: Prepare, context: JobContext) -> Output:
-    """``pictures`` uint8 (N, size, size, 3), ``labels`` and ``images`` (dataset positions) int64 (N,)."""
+    """``pixels`` uint8 (N, size, size, 3), ``labels`` and ``images`` (dataset positions) int64 (N,)."""
     root, images = _images(params, context)
     resize = RESIZES[params.resize]
     try:
-        pictures = [resize(decode(read(root, image)), params.image_size) for image in images]
+        pixels = [resize(decode(read(root, image)), params.image_size) for image in images]
     except (InputChanged, FileNotFoundError) as error:
         raise Refused(f"input changed since it was submitted: {error}") from None
     return Output(
         {
-            "pictures": np.stack(pictures),
+            "pixels": np.stack(pixels),
             "labels": np.array([image.label for image in images], np.int64),
             "images": np.array([image.index for image in images], np.int64),
         }

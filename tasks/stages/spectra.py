@@ -1,4 +1,4 @@
-"""spectra: Fourier spectra of pictures."""
+"""spectra: Fourier spectra of images."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from early_exit.images import through_jpeg
 from early_exit.spectrum import released_spectrum, released_training_spectrum, spectrum
+from tasks.images import View, changed, load_images
 from tasks.job_io import JobContext, Output
 from tasks.params import Spectra
-from tasks.pictures import View, changed, load_pictures
 
 FORMS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "ours": spectrum,
     "released-training": released_training_spectrum,
-    "released-edge": lambda picture, size: released_spectrum(through_jpeg(picture), size),
+    "released-edge": lambda image, size: released_spectrum(through_jpeg(image), size),
 }
 
 
 def compute(params: Spectra, context: JobContext) -> Output:
     """``spectra`` float16 (N, size, size), released ones uint8, and ``images`` int64 (N,)."""
-    pictures = load_pictures(context)
+    shard = load_images(context)
     view = View(
         "spectra",
         params.kind,
@@ -31,5 +31,5 @@ def compute(params: Spectra, context: JobContext) -> Output:
         seed=params.seed or 0,
     )
     transform = FORMS[params.form]
-    spectra = [transform(picture, params.spectrum_size) for picture in changed(pictures, view)]
-    return Output({"spectra": np.stack(spectra), "images": pictures["images"]})
+    spectra = [transform(image, params.spectrum_size) for image in changed(shard, view)]
+    return Output({"spectra": np.stack(spectra), "images": shard["images"]})

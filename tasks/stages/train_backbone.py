@@ -1,4 +1,4 @@
-"""train-backbone: the shared backbone, trained on pristine pictures or taken as given."""
+"""train-backbone: the shared backbone, trained on pristine images or taken as given."""
 
 from db.artifacts import BadArtifact, Tensors, uri_of
 from early_exit.backbones import BackboneError
@@ -7,9 +7,9 @@ from early_exit.training import Settings, train_backbone
 from early_exit.weights import WeightsError, parse_weights
 from tasks.backbone import planned
 from tasks.epochs import epoch_rows
+from tasks.images import examples
 from tasks.job_io import JobContext, Output, Refused
 from tasks.params import TrainBackbone
-from tasks.pictures import examples
 
 
 def compute(params: TrainBackbone, context: JobContext) -> Output:

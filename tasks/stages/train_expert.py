@@ -12,9 +12,9 @@ from early_exit.network import load_heads, predict_logits
 from early_exit.training import Fit, Settings, train_heads
 from early_exit.vocabulary import PRISTINE
 from tasks.epochs import epoch_rows
+from tasks.images import in_turn
 from tasks.job_io import Input, JobContext, Output
 from tasks.params import TrainExpert
-from tasks.pictures import in_turn
 
 HEADS = "heads."
 
@@ -68,19 +68,19 @@ def heads_of(expert: Tensors) -> Tensors:
 
 
 def _epoch(params: TrainExpert, context: JobContext) -> list[Tensors]:
-    """The vectors of one epoch; half of them undistorted where there is a distortion to learn (spec §6)."""
+    """The vectors of one epoch; half of them undistorted where there is a distortion to learn (docs/paper.md §6)."""
     undistorted = _views(context, "train", (PRISTINE,)) * params.repeats
     return undistorted + _views(context, "train", params.kinds)
 
 
 def _views(context: JobContext, split: str, kinds: Sequence[str]) -> list[Tensors]:
-    """Every shard of every view; of several kinds each picture takes one in turn, in each view another."""
+    """Every shard of every view; of several kinds each image takes one in turn, in each view another."""
     by_kind = [context.inputs("features", split=split, kind=kind) for kind in kinds]
     return [_in_turn(sources) for sources in zip(*by_kind, strict=True)]
 
 
 def _in_turn(sources: Sequence[Input]) -> Tensors:
-    """The same shard and view of each kind as one: of each picture the vectors of the kind whose turn it is."""
+    """The same shard and view of each kind as one: of each image the vectors of the kind whose turn it is."""
     shards = [source.load() for source in sources]
     images = shards[0]["images"] + sources[0].params["view"]
     return {name: in_turn([shard[name] for shard in shards], images) for name in shards[0]}

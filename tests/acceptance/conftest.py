@@ -23,8 +23,8 @@ import pytest
 PROGRAM = Path(sys.executable).parent / "orchestrator"
 
 SMALL = {
-    "drawn.images": 100,
-    "drawn.size": 35,
+    "synthetic.images": 100,
+    "synthetic.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
     "shard_size": 8,  # two test shards, of eight images and of two

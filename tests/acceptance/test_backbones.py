@@ -14,7 +14,7 @@ LESS = {
     "shard_size": 50,
 }
 THIRD_MAPS = {"resnet18": 256 * 4 * 4, "mobilenet_v3_large": 32 * 4 * 4}
-"""Numbers in the map after stage 3 of a picture of 32 × 32, the stem's stride being 1: an eighth of the side."""
+"""Numbers in the map after stage 3 of an image of 32 × 32, the stem's stride being 1: an eighth of the side."""
 
 
 @pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenet_v3_large", marks=pytest.mark.slow)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from early_exit.drawn import draw
+from early_exit.synthetic import draw
 from early_exit.weights import expected_shapes
 
 
@@ -68,8 +68,8 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(home, arguments, messa
         ("p_tar=0.805", "field 'p_tar': must be one of the 101 thresholds 0.00, 0.01 … 1.00, got 0.805."),
         ("views=3", "field 'views': must be even: half of the views are distorted, got 3."),
         (
-            "drawn.images=205",
-            "field 'drawn.images': input should be a multiple of 10, got 205.",
+            "synthetic.images=205",
+            "field 'synthetic.images': input should be a multiple of 10, got 205.",
         ),
         ("p_tar", "--set 'p_tar': expected FIELD=VALUE, as in --set p_tar=0.9."),
     ],
@@ -126,8 +126,8 @@ def test_all_images_that_do_not_decode_whole_are_listed(home, photographs):
     from PIL import Image
 
     whole = photographs / "A" / "0000.png"
-    picture = Image.open(whole).resize((90, 90))
-    picture.save(photographs / "A" / "cut.jpg")
+    image = Image.open(whole).resize((90, 90))
+    image.save(photographs / "A" / "cut.jpg")
     for path in (photographs / "A" / "cut.jpg", photographs / "3" / "0004.png"):
         path.write_bytes(path.read_bytes()[:-60])
     (photographs / "8" / "0001.png").write_bytes(b"")

@@ -37,15 +37,15 @@ def test_cloud_only_is_as_right_as_the_pristine_experts_final_exit(finished):
 
 def test_cloud_only_takes_the_link_and_the_cloud_and_the_same_for_every_form_of_a_feature_map(finished):
     spent = (
-        "SELECT profile, COUNT(DISTINCT payload), MIN(mean_seconds), MAX(mean_seconds),"
+        "SELECT network, COUNT(DISTINCT payload), MIN(mean_seconds), MAX(mean_seconds),"
         " MIN(link_seconds + cloud_seconds) FROM latency"
-        " WHERE run = 1 AND policy = 'cloud-only' GROUP BY profile"
+        " WHERE run = 1 AND policy = 'cloud-only' GROUP BY network"
     )
     for _, payloads, least, most, parts in finished.home.rows(spent):
         assert payloads == 4
         assert least == most == pytest.approx(parts)
-    picture = "SELECT payload_bytes FROM stage_times WHERE part = 'whole'"
-    assert set(finished.home.rows(picture)) == {(32 * 32 * 3,)}
+    image = "SELECT payload_bytes FROM stage_times WHERE part = 'whole'"
+    assert set(finished.home.rows(image)) == {(32 * 32 * 3,)}
 
 
 @pytest.mark.parametrize("policy", ["generalist", "edge-only", "cloud-only"])

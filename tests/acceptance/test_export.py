@@ -14,7 +14,7 @@ CONDITIONS = [
     *(("gaussian_noise", level) for level in (10, 40)),
 ]
 SIZE = 32
-"""Side of the small run's pictures and of its spectra."""
+"""Side of the small run's images and of its spectra."""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def artifacts(home, run, array):
     )
     for stage, label, uri in home.rows(statement, run):
         condition = label.rpartition(", ")[0]
-        if stage == "prepare" and label.startswith("test ") and array == "pictures":
+        if stage == "prepare" and label.startswith("test ") and array == "pixels":
             condition = "pristine 0"
-        elif stage != {"pictures": "distort", "spectra": "spectra"}[array] or " " not in condition:
+        elif stage != {"pixels": "distort", "spectra": "spectra"}[array] or " " not in condition:
             continue
         kind, level = condition.split(" ")
         tensors = load_file(home.path / "artifacts" / uri)
@@ -90,7 +90,7 @@ def names(folder):
 def test_png_files_are_the_pictures_to_the_bit(made, out):
     said = exported(made, "distorted-dataset", "1", "--out", out, "--format", "png")
     assert said == f"distorted-dataset of run 1: 50 files of 10 images in '{out}'.\n"
-    stored = artifacts(made, 1, "pictures")
+    stored = artifacts(made, 1, "pixels")
     assert list(stored) == CONDITIONS
     expected = [f"{kind}/{level}/{n}.png" for kind, level in CONDITIONS for n in range(1, 11)]
     assert names(out) == sorted([*expected, "index.csv"])
@@ -104,7 +104,7 @@ def test_png_files_are_the_pictures_to_the_bit(made, out):
 
 def test_jpg_files_are_the_pictures_as_pillow_compresses_them(made, out):
     exported(made, "distorted-dataset", "1", "--out", out, "--kind", "gaussian_noise", "--level", "40")
-    stored = artifacts(made, 1, "pictures")["gaussian_noise", 40]
+    stored = artifacts(made, 1, "pixels")["gaussian_noise", 40]
     assert names(out) == sorted([*(f"gaussian_noise/40/{n}.jpg" for n in range(1, 11)), "index.csv"])
     for n, (index, _, _) in enumerate(images_of_test(made), start=1):
         form, read = pixels(out / "gaussian_noise" / "40" / f"{n}.jpg")

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from early_exit.drawn import draw
+from early_exit.synthetic import draw
 
 SHORT = {"backbone.epochs": 1, "expert.epochs": 1, "levels.gaussian_blur": [3], "levels.gaussian_noise": [40]}
 

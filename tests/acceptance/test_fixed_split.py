@@ -11,7 +11,7 @@ SUBMIT = ("submit", "distorted-dataset", "--in-process")
 
 @pytest.fixture(scope="module")
 def seeded(new_home, small):
-    """The home of a run on the drawn dataset, split by its seed."""
+    """The home of a run on the synthetic dataset, split by its seed."""
     home = new_home()
     output = home.command(*SUBMIT, *small())
     assert output.returncode == 0, output.stderr

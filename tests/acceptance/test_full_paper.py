@@ -13,7 +13,7 @@ def test_a_run_exits_with_0_and_nothing_on_standard_error(finished):
 
 def test_the_first_lines_say_that_it_is_a_demo_and_how_to_run_photographs(finished):
     first, second, *_ = finished.output.stdout.splitlines()
-    assert first.startswith("Profile demo: 100 images in 10 classes of the built-in drawn dataset")
+    assert first.startswith("Profile demo: 100 images in 10 classes of the built-in synthetic dataset")
     assert second == "On photographs: orchestrator submit full-paper --dataset DIR --weights FILE.safetensors"
 
 
@@ -26,7 +26,7 @@ def test_each_of_the_three_tables_is_printed_with_its_profile(finished, title):
         table = table.split(title_of_next)[0]
     assert "classifier" in table
     assert "gaussian_noise" in table
-    assert "run 1, profile demo: the built-in drawn dataset" in table
+    assert "run 1, profile demo: the built-in synthetic dataset" in table
 
 
 def test_the_last_lines_name_the_database_the_run_and_the_next_commands(finished):
@@ -73,7 +73,7 @@ def test_measured_are_the_same_parts_and_offloaded_the_same_images(finished, in_
     assert finished.home.rows(parts)
     assert finished.home.rows(parts) == in_process.home.rows(parts)
     offloaded = (
-        "SELECT policy, profile, kind, level, p_tar, payload, n, offloaded FROM latencies"
+        "SELECT policy, network, kind, level, p_tar, payload, n, offloaded FROM latencies"
         " WHERE artifact_id IN (SELECT artifact_id FROM jobs WHERE run_id = 1) ORDER BY 1, 2, 3, 4, 6"
     )
     assert len(finished.home.rows(offloaded)) == 8 * 3 * 5 * 4  # policies, networks, conditions, payloads

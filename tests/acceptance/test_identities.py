@@ -1,4 +1,4 @@
-"""What must be true of the numbers of any run (spec §9 and §13), whichever way they are read."""
+"""What must be true of the numbers of any run (docs/paper.md §9 and §13), whichever way they are read."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ def says(finished):
 def seen(finished):
     """``seen[kind, level][image]``: the kind that the classifier sees."""
     statement = (
-        "SELECT c.kind, c.level, c.image, c.seen FROM classifications c"
+        "SELECT c.kind, c.level, c.image, c.predicted FROM classifications c"
         " JOIN jobs j ON j.artifact_id = c.artifact_id AND j.run_id = 1"
     )
     found = defaultdict(dict)
@@ -78,7 +78,7 @@ def same(left, right):
     return left == right if left is None or right is None else math.isclose(left, right, abs_tol=1e-12)
 
 
-# ---- the columns of the published files (spec §9) -------------------------------------------------------
+# ---- the columns of the published files (docs/paper.md §9) -------------------------------------------------------
 
 
 def test_every_condition_has_all_thresholds_and_all_test_images(accuracy, exit_rates, says):
@@ -151,7 +151,7 @@ def deciding(policy, kind, saw):
 
 @pytest.mark.parametrize("p_tar", PAPERS_THRESHOLDS)
 def test_every_policy_counts_what_the_predictions_say(exit_rates, accuracy, says, seen, p_tar):
-    """The rule of spec §8 once more, image by image, in plain Python."""
+    """The rule of docs/paper.md §8 once more, image by image, in plain Python."""
     for policy, kind, level in {point[:-1] for point in exit_rates}:
         there = [number - 1 for number in EXITS_OF.get(policy, ALL_EXITS)]
         exits, right, reaching = [0] * 4, [0] * 4, [0] * 3
@@ -197,7 +197,7 @@ def test_the_classifiers_cost_is_the_difference_of_two_policies(read, accuracy, 
 
 def test_the_classifier_sees_every_image_once(read, seen):
     shares, images = defaultdict(float), defaultdict(int)
-    for (kind, level, _), record in read("classifier_confusion", "kind", "level", "seen").items():
+    for (kind, level, _), record in read("classifier_confusion", "kind", "level", "predicted").items():
         shares[kind, level] += record["share"]
         images[kind, level] += record["images"]
     assert images == {condition: len(of) for condition, of in seen.items()}
@@ -249,7 +249,7 @@ def test_float32_says_what_the_prediction_says_and_agrees_with_itself(read, says
 
 
 def test_latencies_are_sums_of_their_parts_for_as_many_as_are_offloaded(read, offloading):
-    found = read("latency", *CONDITION, "p_tar", "profile", "payload")
+    found = read("latency", *CONDITION, "p_tar", "network", "payload")
     assert {point[:4] for point in found} == {point for point in offloading if point[3] == 0.8}
     for (policy, kind, level, p_tar, *_), record in found.items():
         expected = offloading[policy, kind, level, p_tar]["offloading_probability"]
@@ -263,7 +263,7 @@ def test_latencies_are_sums_of_their_parts_for_as_many_as_are_offloaded(read, of
 
 def test_more_time_misses_fewer_deadlines_and_none_fewer_than_the_wrong_batches(read):
     missed, outages = defaultdict(list), read("outage", *CONDITION, "p_tar")
-    found = read("deadlines", *CONDITION, "p_tar", "profile", "t_tar_seconds")
+    found = read("deadlines", *CONDITION, "p_tar", "network", "t_tar_seconds")
     for point in sorted(found):
         missed[point[:-1]].append(found[point]["missed"])
     for (*point, _), of in missed.items():

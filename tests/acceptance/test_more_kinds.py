@@ -49,7 +49,7 @@ def test_the_classifier_has_an_output_for_every_kind_with_an_expert(home):
     (uri,) = home.rows("SELECT uri FROM artifacts WHERE stage = 'train-classifier'")
     assert load_file(home.path / "artifacts" / uri[0])["linear.bias"].shape == (5,)
     assert set(home.rows("SELECT DISTINCT kind, level FROM classifications")) == CONDITIONS
-    assert {seen for (seen,) in home.rows("SELECT seen FROM classifications")} <= LABELS
+    assert {seen for (seen,) in home.rows("SELECT predicted FROM classifications")} <= LABELS
 
 
 def test_the_oracle_asks_the_noise_expert_about_clipped_noise(home):
@@ -68,7 +68,7 @@ def test_tables_have_a_line_for_every_condition_and_a_column_for_every_policy(ho
     accuracy, seen = by_table["accuracy"], by_table["classifier_confusion"]
     assert {(r["kind"], r["level"]) for r in accuracy} == CONDITIONS
     assert {r["policy"] for r in accuracy} == POLICIES
-    assert {(r["kind"], r["level"], r["seen"]) for r in seen} == {
+    assert {(r["kind"], r["level"], r["predicted"]) for r in seen} == {
         (*condition, label) for condition in CONDITIONS for label in LABELS
     }
 

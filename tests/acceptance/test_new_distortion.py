@@ -47,20 +47,20 @@ def test_one_file_makes_a_distortion(orchestrator, home, small):
     )
     done = orchestrator(submit, "distorted-dataset", *levels, "--in-process", *small())
     assert done.returncode == 0, done.stderr
-    pictures = {}
+    images = {}
     statement = "SELECT j.stage, j.label, a.uri FROM jobs j JOIN artifacts a ON a.id = j.artifact_id"
     for stage, label, uri in home.rows(statement):
         arrays = load_file(home.path / "artifacts" / uri)
         condition, _, _ = label.rpartition(", ")
-        for image, picture in zip(arrays["images"].tolist(), arrays["pictures"], strict=True):
-            pictures[condition if stage == "distort" else "prepared", image] = picture
-    clear = {image: picture for (condition, image), picture in pictures.items() if condition == "prepared"}
+        for image, image in zip(arrays["images"].tolist(), arrays["pixels"], strict=True):
+            images[condition if stage == "distort" else "prepared", image] = image
+    clear = {image: image for (condition, image), image in images.items() if condition == "prepared"}
     assert len(clear) == 10
-    assert len(pictures) == 10 * (1 + 2 + 2 + 3)  # prepared, two levels of blur and of noise, three of fog
+    assert len(images) == 10 * (1 + 2 + 2 + 3)  # prepared, two levels of blur and of noise, three of fog
     for level in (30, 60, 90):
-        for image, picture in clear.items():
-            veiled = picture * (1 - level / 100) + 255 * level / 100
-            np.testing.assert_allclose(pictures[f"fog {level}", image], veiled, rtol=0, atol=0.501)
+        for image, image in clear.items():
+            veiled = image * (1 - level / 100) + 255 * level / 100
+            np.testing.assert_allclose(images[f"fog {level}", image], veiled, rtol=0, atol=0.501)
 
 
 def test_the_pages_command_plans_an_expert_and_every_evaluation_of_it(orchestrator, small):

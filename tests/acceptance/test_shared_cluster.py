@@ -32,8 +32,8 @@ PROGRAMS = Path(sys.executable).parent
 PASSWORD = secrets.token_hex(12)
 FLOWER_PORT = "5555"
 SMALL = {
-    "drawn.images": 200,
-    "drawn.size": 35,
+    "synthetic.images": 200,
+    "synthetic.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
     "shard_size": 40,
@@ -122,9 +122,9 @@ def test_submit_returns_and_resume_watches(cluster, folder):
     assert _submit(folder, cluster, "--wait").returncode == 0
     submitted = _submit(folder, cluster, "--set", "p_tar=0.9")
     assert submitted.returncode == 0, submitted.stderr
-    run, found, to_run = re.search(r"Run (\d+) .* (\d+) found, (\d+) to run\.", submitted.stdout).groups()
+    run, cached, to_run = re.search(r"Run (\d+) .* (\d+) cached, (\d+) to run\.", submitted.stdout).groups()
     assert int(to_run) == 8 * 3 + 8 * 3  # latencies and missed deadlines: policies, conditions
-    assert int(found) > int(to_run)
+    assert int(cached) > int(to_run)
     watched = _run(["resume", run], folder, cluster)
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "Accuracy at p_tar 0.9" in watched.stdout

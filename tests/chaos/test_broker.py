@@ -36,8 +36,8 @@ from tasks.job_task import Workplace, register
 COMMAND_SECONDS = 10
 """The issue's own bound for any command."""
 SMALL = {
-    "drawn.images": 100,
-    "drawn.size": 35,
+    "synthetic.images": 100,
+    "synthetic.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
     "shard_size": 80,

@@ -30,7 +30,7 @@ from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 from tasks.code import releases
 
 GRAPH_SEED = 1
-SMALL = ("drawn.images=200", "drawn.size=35", "image_size=32", "spectrum_size=32", "shard_size=40")
+SMALL = ("synthetic.images=200", "synthetic.size=35", "image_size=32", "spectrum_size=32", "shard_size=40")
 
 
 def in_threads(count, function):

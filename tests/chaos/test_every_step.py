@@ -22,7 +22,7 @@ from db.engine import open_engine, reading, write
 from db.limits import MAX_FAILURES
 from db.models import Artifact, Attempt, Dataset, Image, Job, JobState, Run, RunState
 from db.results.tables import Latency, SweepPoint, Temperature
-from early_exit.drawn import draw
+from early_exit.synthetic import draw
 
 CLASSES, PICTURES = 2, 20
 FILE_STEPS = ("open", "fsync", "rename", "fsync folder")
@@ -67,8 +67,8 @@ def server():
 def templates(tmp_path_factory, sqlite_template, server):
     """A folder of folders: ``submit`` is empty but for its tables, ``job`` has three links, ``report`` is done."""
     folder = tmp_path_factory.mktemp("steps")
-    draw(folder / "pictures", 10 * PICTURES // CLASSES, 35, 0)
-    for unused in sorted((folder / "pictures").iterdir())[CLASSES:]:
+    draw(folder / "pixels", 10 * PICTURES // CLASSES, 35, 0)
+    for unused in sorted((folder / "pixels").iterdir())[CLASSES:]:
         shutil.rmtree(unused)
     for name in ("submit", "job", "report"):
         (folder / name).mkdir()

@@ -19,8 +19,8 @@ from db.engine import open_engine
 
 GRAPH_SEED = 1
 SMALL = {
-    "drawn.images": 100,
-    "drawn.size": 35,
+    "synthetic.images": 100,
+    "synthetic.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
     "shard_size": 8,

@@ -87,7 +87,7 @@ def test_a_key_with_an_artifact_is_not_run_but_succeeds_and_releases_its_childre
     run = add_run({"a": [], "b": ["a"]})
     assert run.claim("a") is None
     assert run.states == {"a": JobState.SUCCEEDED, "b": JobState.READY}
-    assert run.all("found") == {"a": True, "b": False}
+    assert run.all("cached") == {"a": True, "b": False}
     assert run.all("artifact_id") == {"a": artifact, "b": None}
     assert run.attempts("a") == []
     assert run.state == RunState.ACTIVE

@@ -26,7 +26,7 @@ def test_finish_writes_artifact_rows_and_success_and_releases_the_children(add_r
     run = add_run({"a": [], "b": ["a"]}, columns={"a": {"stage": "train-expert"}})
     assert run.finish(run.claim("a"), FILE, ROWS)
     job = run.job("a")
-    assert (job.state, job.found, job.lease_until, job.error) == (JobState.SUCCEEDED, False, None, None)
+    assert (job.state, job.cached, job.lease_until, job.error) == (JobState.SUCCEEDED, False, None, None)
     with reading(engine) as session:
         artifact = session.get_one(Artifact, job.artifact_id)
         temperatures = {row.exit: row.temperature for row in session.scalars(select(Temperature))}

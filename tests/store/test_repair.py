@@ -61,7 +61,7 @@ def test_ancestors_that_have_no_artifact_are_made_again_with_it(add_run, add_art
     # a and b were found unneeded, because c's artifact was there; d was found with its own
     artifacts = {name: add_artifact(f"key-{name}", uri="u", sha256="s") for name in ("c", "d")}
     found = {
-        name: {"state": "succeeded", "found": True, "artifact_id": artifacts.get(name)} for name in "abcd"
+        name: {"state": "succeeded", "cached": True, "artifact_id": artifacts.get(name)} for name in "abcd"
     }
     run = add_run({"a": [], "b": ["a"], "d": [], "c": ["b", "d"], "e": ["c"]}, columns=found)
     assert set_aside(run, run.claim("e"))
@@ -73,7 +73,7 @@ def test_ancestors_that_have_no_artifact_are_made_again_with_it(add_run, add_art
         "e": JobState.WAITING,
     }
     assert run.all("waiting_for") == {"a": 0, "b": 1, "d": 0, "c": 1, "e": 1}
-    assert run.all("found") == {"a": False, "b": False, "d": True, "c": False, "e": False}
+    assert run.all("cached") == {"a": False, "b": False, "d": True, "c": False, "e": False}
     for name in "abce":
         run.do(name)
     assert run.state == RunState.SUCCEEDED
@@ -100,7 +100,7 @@ def test_a_twin_run_makes_the_bad_artifact_again_too_and_only_once(add_run, engi
     bad = run.job("a").artifact_id
     twin = add_run(
         {"a": [], "b": ["a"]},
-        columns={"a": {"state": "succeeded", "found": True, "artifact_id": bad}, "b": {"key": "other"}},
+        columns={"a": {"state": "succeeded", "cached": True, "artifact_id": bad}, "b": {"key": "other"}},
     )
     set_aside(run, run.claim("b"))
     for each in (run, twin):
@@ -151,7 +151,7 @@ def test_two_readers_of_one_bad_input_set_it_aside_once(add_run, engine):
 
 def test_an_input_without_an_artifact_reopens_no_other_job_without_one(add_run):
     # a's reader was running while a was reopened, so it may be claimed again before a is done
-    unneeded = {"state": "succeeded", "found": True}
+    unneeded = {"state": "succeeded", "cached": True}
     run = add_run({"a": [], "b": ["a"], "x": [], "y": ["x"]}, columns={"x": unneeded, "y": unneeded})
     run.set("b", state="ready", waiting_for=0)
     assert set_aside(run, run.claim("b"))

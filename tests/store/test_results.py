@@ -40,7 +40,7 @@ def shown(engine, add_run, add_artifact):
 
 def latency(payload, seconds):
     parts = ("mean", "p50", "p95", "classifier", "edge", "link", "cloud")
-    condition = {"policy": "oracle", "profile": "paris", "kind": "pristine", "level": 0, "p_tar": 0.8}
+    condition = {"policy": "oracle", "network": "paris", "kind": "pristine", "level": 0, "p_tar": 0.8}
     return condition | {"payload": payload, "n": 4, "offloaded": 1} | {f"{p}_seconds": seconds for p in parts}
 
 
@@ -56,7 +56,7 @@ def test_the_latency_table_is_about_the_runs_own_payload(engine, add_run, add_ar
     assert parts.title.startswith("Where time goes at p_tar 0.8, sent as uint8")
     assert table.title == "End-to-end latency at p_tar 0.8, sent as uint8: mean over the test images, ms"
     (estimate,) = table.estimates.values()
-    assert (estimate.mean, estimate.margin, estimate.seeds) == (0.25, None, 1)
+    assert (estimate.mean, estimate.ci95, estimate.seeds) == (0.25, None, 1)
 
 
 def point(right, policy="oracle"):
@@ -129,7 +129,7 @@ def test_an_experts_own_calibration_is_that_of_all_levels_together(shown):
         [BLUR, "1", "9", "", "56.2 / 62.5"],
         [BLUR, "1", "15", "96.1 / 62.5", ""],
     ]
-    # by level: |1/2 - 31/32|, |1 - 15/16|, and the pristine pictures, that are all wrong
+    # by level: |1/2 - 31/32|, |1 - 15/16|, and the pristine images, that are all wrong
     by_level = found["calibration"].grid()
     assert by_level.columns == ["expert", "kind", "level", "exit 1"]
     assert [row[1:] for row in by_level.rows] == [
@@ -145,8 +145,8 @@ BATCHES = {"policy": "oracle", "kind": BLUR, "level": 3, "n": 4, "batch_size": 2
 def test_outages_are_shown_at_0_8_where_there_is_none_at_the_runs_own_threshold(shown):
     rows = [
         BATCHES
-        | {"p_tar": p_tar, "edge_outage": edge, "edge_margin": 0.0, "overall_outage": 0.5}
-        | {"overall_margin": 0.0, "batches_without_edge": 0.0}
+        | {"p_tar": p_tar, "edge_outage": edge, "edge_ci95": 0.0, "overall_outage": 0.5}
+        | {"overall_ci95": 0.0, "batches_without_edge": 0.0}
         for p_tar, edge in ((0.8, 0.25), (0.82, 0.75))
     ]
     table = shown([("outage", "corrected", 0, {Outage: rows})], p_tar=0.85)["outage"]
@@ -161,8 +161,8 @@ def test_outages_are_shown_at_0_8_where_there_is_none_at_the_runs_own_threshold(
 def test_some_target_times_are_columns_of_the_missed_deadlines(shown):
     rows = [
         BATCHES
-        | {"profile": "paris", "t_tar_seconds": t_tar, "p_tar": 0.8, "payload": "json"}
-        | {"missed": missed, "margin": 0.0}
+        | {"network": "paris", "t_tar_seconds": t_tar, "p_tar": 0.8, "payload": "json"}
+        | {"missed": missed, "ci95": 0.0}
         for t_tar, missed in ((0.0, 1.0), (0.1, 0.75), (0.5, 0.25), (0.55, 0.125))
     ]
     grid = shown([("deadlines", "corrected", 0, {MissedDeadline: rows})])["deadlines"].grid()

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import column, inspect, literal_column, select, table, text, update
@@ -84,39 +82,6 @@ def test_upgrading_twice_changes_nothing(empty_engine):
     with empty_engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM artifacts")) == 1
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
-
-
-def test_latencies_of_before_keep_their_numbers_and_their_cascade(empty_engine):
-    """Revision 0005 copies the table; foreign keys and views that read it stand in the way of nothing."""
-    _upgrade_to(empty_engine, "0004")
-    numbers = "0.5, 0.4, 0.9, 0.0, 0.1, 0.3, 0.1"
-    with empty_engine.begin() as connection:
-        connection.execute(text("CREATE VIEW latency AS SELECT * FROM latencies"))
-        connection.execute(text("INSERT INTO artifacts VALUES (1, 'k', 'latency', NULL, NULL, 0, 0.0)"))
-        connection.execute(
-            text(
-                "INSERT INTO latencies VALUES"  # noqa: S608  # our own numbers
-                f" ('oracle', 'paris', 'pristine', 0, 0.8, 'json', 10, 4, {numbers}, 1)"
-            )
-        )
-    upgrade(empty_engine)
-    with empty_engine.begin() as connection:
-        rows = connection.execute(text("SELECT * FROM latencies")).mappings().all()
-        connection.execute(text("DELETE FROM artifacts"))
-        left = connection.scalar(text("SELECT COUNT(*) FROM latencies"))
-    parts = ("mean", "p50", "p95", "classifier", "edge", "link", "cloud")
-    seconds = {f"{part}_seconds": float(n) for part, n in zip(parts, numbers.split(","), strict=True)}
-    condition = {"policy": "oracle", "profile": "paris", "kind": "pristine", "level": 0, "p_tar": 0.8}
-    assert rows == [condition | {"payload": "json", "n": 10, "offloaded": 4, "artifact_id": 1} | seconds]
-    assert left == 0
-
-
-def _upgrade_to(engine, revision):
-    config = Config()
-    config.set_main_option("script_location", str(Path(db.schema.__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
 
 
 UPGRADES = """

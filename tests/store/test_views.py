@@ -74,12 +74,12 @@ def run(add_run, add_artifact):
     ]
     seen = {10: "gaussian_blur", 11: "gaussian_blur", 12: "pristine", 13: "gaussian_blur"}
     classifications = [
-        {**CONDITION, "image": image, "seen": kind, "confidence": 0.9} for image, kind in seen.items()
+        {**CONDITION, "image": image, "predicted": kind, "confidence": 0.9} for image, kind in seen.items()
     ]
     latency = {
         **CONDITION,
         "policy": "oracle",
-        "profile": "paris",
+        "network": "paris",
         "p_tar": 0.8,
         "payload": "json",
         "n": 4,
@@ -98,10 +98,10 @@ def run(add_run, add_artifact):
         for number, calibrated, bin_, n, confidence, accuracy in BINS
     ]
     batches = {"n": 4, "batch_size": 2, "shuffles": 100}
-    outage = {"p_tar": 0.8, "edge_outage": 0.25, "edge_margin": 0.0625, "overall_outage": 0.5}
-    outage |= {"overall_margin": 0.125, "batches_without_edge": 0.375}
-    missed = {"profile": "paris", "t_tar_seconds": 0.25, "p_tar": 0.8, "payload": "json"}
-    missed |= {"missed": 0.75, "margin": 0.03125}
+    outage = {"p_tar": 0.8, "edge_outage": 0.25, "edge_ci95": 0.0625, "overall_outage": 0.5}
+    outage |= {"overall_ci95": 0.125, "batches_without_edge": 0.375}
+    missed = {"network": "paris", "t_tar_seconds": 0.25, "p_tar": 0.8, "payload": "json"}
+    missed |= {"missed": 0.75, "ci95": 0.03125}
     sent = {**CONDITION, "expert": "gaussian_blur", "payload": "uint8"}
     rows = {
         "reliability": {ReliabilityBin: bins},
@@ -214,7 +214,7 @@ def test_latency_says_what_is_offloaded_and_where_time_goes(run, query):
         "run": run.id,
         **VARIANT,
         "policy": "oracle",
-        "profile": "paris",
+        "network": "paris",
         **CONDITION,
         "p_tar": 0.8,
         "payload": "json",
@@ -253,12 +253,12 @@ def test_outage_says_over_which_batches(run, query):
     constant |= {"batch_size": 2, "shuffles": 100, "p_tar": 0.8}
     assert query("SELECT * FROM outage") == [
         constant
-        | {"edge_outage": 0.25, "edge_margin": 0.0625, "overall_outage": 0.5, "overall_margin": 0.125}
+        | {"edge_outage": 0.25, "edge_ci95": 0.0625, "overall_outage": 0.5, "overall_ci95": 0.125}
         | {"batches_without_edge": 0.375}
     ]
     assert query("SELECT * FROM deadlines") == [
         constant
-        | {"profile": "paris", "payload": "json", "t_tar_seconds": 0.25, "missed": 0.75, "margin": 0.03125}
+        | {"network": "paris", "payload": "json", "t_tar_seconds": 0.25, "missed": 0.75, "ci95": 0.03125}
     ]
 
 
@@ -270,9 +270,9 @@ def test_payload_accuracy_adds_up_the_shards(run, query):
 
 
 def test_classifier_confusion_shares_add_up_to_one_per_kind_and_level(run, query):
-    assert query("SELECT * FROM classifier_confusion ORDER BY seen") == [
-        {"run": run.id, **VARIANT, **CONDITION, "seen": "gaussian_blur", "images": 3, "share": 0.75},
-        {"run": run.id, **VARIANT, **CONDITION, "seen": "pristine", "images": 1, "share": 0.25},
+    assert query("SELECT * FROM classifier_confusion ORDER BY predicted") == [
+        {"run": run.id, **VARIANT, **CONDITION, "predicted": "gaussian_blur", "images": 3, "share": 0.75},
+        {"run": run.id, **VARIANT, **CONDITION, "predicted": "pristine", "images": 1, "share": 0.25},
     ]
 
 
@@ -308,7 +308,7 @@ def test_ablation_is_the_difference_to_corrected_seed_by_seed(add_run, add_artif
 
 def test_the_classifiers_cost_in_time_is_for_asking_and_for_its_mistakes(add_run, add_artifact, query):
     parts = dict.fromkeys(("p50", "p95", "edge", "link", "cloud"), 0.0)
-    common = {**CONDITION, "profile": "paris", "p_tar": 0.8, "payload": "json", "n": 4, "offloaded": 1}
+    common = {**CONDITION, "network": "paris", "p_tar": 0.8, "payload": "json", "n": 4, "offloaded": 1}
     common |= {f"{part}_seconds": seconds for part, seconds in parts.items()}
     jobs = {
         policy: {"stage": "latency", "state": "succeeded", **VARIANT}
@@ -329,8 +329,29 @@ def test_the_classifiers_cost_in_time_is_for_asking_and_for_its_mistakes(add_run
 def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
     counts = {"run", "seed", "level", "images", "exit", "exits", "edge_exits"}
     counts |= {"calibrated", "bin", "batch_size", "shuffles"}
-    counts |= {"jobs", "found", "waiting", "queued", "running", "succeeded", "failed", "skipped", "cancelled"}
-    texts = {"fidelity", "policy", "expert", "kind", "seen", "profile", "payload", "run_state", "stage"}
+    counts |= {
+        "jobs",
+        "cached",
+        "waiting",
+        "queued",
+        "running",
+        "succeeded",
+        "failed",
+        "skipped",
+        "cancelled",
+    }
+    texts = {
+        "fidelity",
+        "policy",
+        "expert",
+        "kind",
+        "predicted",
+        "network",
+        "profile",
+        "payload",
+        "run_state",
+        "stage",
+    }
     for view in VIEWS:
         for row in query(f"SELECT * FROM {view}"):  # noqa: S608  # a name of ours
             for name, value in row.items():
@@ -339,7 +360,7 @@ def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
 
 
 def test_a_shared_result_shows_under_every_run_that_has_it(run, add_run, query):
-    found = {"state": "succeeded", "found": True, "artifact_id": run.job("sweep").artifact_id}
+    found = {"state": "succeeded", "cached": True, "artifact_id": run.job("sweep").artifact_id}
     other = add_run({"sweep": []}, columns={"sweep": found})
     rows = query("SELECT run, COUNT(*) AS points FROM accuracy GROUP BY run ORDER BY run")
     assert rows == [{"run": run.id, "points": 3}, {"run": other.id, "points": 3}]
@@ -349,7 +370,7 @@ def test_a_shared_result_shows_under_every_run_that_has_it(run, add_run, query):
 
 def test_run_progress_counts_jobs_by_stage_and_state(add_run, query):
     states = {
-        "a": {"state": "succeeded", "found": True},
+        "a": {"state": "succeeded", "cached": True},
         "b": {"state": "succeeded"},
         "c": {"state": "running", "lease_until": 1.0},
         "d": {"state": "ready"},
@@ -361,10 +382,10 @@ def test_run_progress_counts_jobs_by_stage_and_state(add_run, query):
         "j": {"state": "waiting", "stage": "latency"},
     }
     run = add_run(dict.fromkeys(states, ()), columns=states)
-    zero = dict.fromkeys(("found", "queued", "running", "succeeded", "failed", "skipped", "cancelled"), 0)
+    zero = dict.fromkeys(("cached", "queued", "running", "succeeded", "failed", "skipped", "cancelled"), 0)
     constant = {"run": run.id, "run_state": "active", "profile": "demo"}
     assert query("SELECT * FROM run_progress ORDER BY stage DESC") == [
-        {**constant, "stage": "sweep", "jobs": 9, "found": 1, "waiting": 1, "queued": 2, "running": 1}
+        {**constant, "stage": "sweep", "jobs": 9, "cached": 1, "waiting": 1, "queued": 2, "running": 1}
         | {"succeeded": 2, "failed": 1, "skipped": 1, "cancelled": 1},
         {**constant, **zero, "stage": "latency", "jobs": 1, "waiting": 1},
     ]

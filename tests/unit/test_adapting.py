@@ -14,7 +14,7 @@ SETTINGS = Settings(2, 4, 0.01, weight_decay=0.0, schedule="constant", patience=
 
 @pytest.fixture(scope="module")
 def examples():
-    """Eight training and four validation pictures of two classes."""
+    """Eight training and four validation images of two classes."""
     rng = np.random.default_rng(0)
     return [
         (rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 2) for count in (8, 4)
@@ -33,9 +33,9 @@ def adapted(start, examples, settings=SETTINGS, **options):
     backbone.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     seen = []
 
-    def view(picture, rng):
-        seen.append(int(picture.sum()))
-        return picture
+    def view(image, rng):
+        seen.append(int(image.sum()))
+        return image
 
     fit = adapt(Start(backbone, heads), *examples, view, settings, seed=1, threads=1, **options)
     return fit.weights, seen
@@ -75,5 +75,5 @@ def test_every_epoch_sees_every_picture_in_an_order_of_its_own_or_a_fixed_one(st
     assert sorted(shuffled[:8]) == sorted(shuffled[8:]) == sorted(sums)
     assert shuffled[:8] != shuffled[8:]
     _, fixed = adapted(start, examples, fixed_order=True)
-    assert fixed[:8] == fixed[8:] != sums  # not class by class, as pictures come
+    assert fixed[:8] == fixed[8:] != sums  # not class by class, as images come
     assert sorted(fixed[:8]) == sorted(sums)

@@ -132,13 +132,11 @@ def test_a_stride_of_one_doubles_the_maps_where_a_backbone_takes_it(architecture
 
 
 def test_images_are_trained_on_extracted_and_sent(network, architecture):
-    """A picture's bits depend on no other picture, whatever the network is made of."""
-    pictures = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
+    """An image's bits depend on no other image, whatever the network is made of."""
+    images = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(9) % 3
     settings = Settings(1, 3, 1e-3, 0.0, "constant", 1)
-    done = train_backbone(
-        (pictures, labels), (pictures, labels), 3, architecture, None, settings, 0, threads=1
-    )
+    done = train_backbone((images, labels), (images, labels), 3, architecture, None, settings, 0, threads=1)
     trained = load_weights(done.weights, architecture)
     moved = [
         n
@@ -147,9 +145,9 @@ def test_images_are_trained_on_extracted_and_sent(network, architecture):
     ]
     assert len(moved) == len(list(network.parameters()))
     folded = fold_batchnorm(trained)
-    vectors, alone = extract(folded, pictures), extract(folded, pictures[4:5])
+    vectors, alone = extract(folded, images), extract(folded, images[4:5])
     assert all(np.array_equal(many[4:5], one) for many, one in zip(vectors, alone, strict=True))
-    answers = final_answers(folded, Heads(folded.pooled_sizes, 3), pictures)
+    answers = final_answers(folded, Heads(folded.pooled_sizes, 3), images)
     assert np.array_equal(answers["json"], answers["float32"])
 
 

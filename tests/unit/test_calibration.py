@@ -7,11 +7,11 @@ from early_exit.calibration import fit_temperatures
 
 
 def test_temperatures_make_confidence_equal_accuracy():
-    """Two classes, margin m, three of four right: sigmoid(m / T) = 3/4, so T = m / ln 3."""
-    margins = (1.0, 2.0, 4.0, 0.5)
-    logits = np.array([[[margin, 0.0] for margin in margins]] * 4, np.float32)
+    """Two classes, ci95 m, three of four right: sigmoid(m / T) = 3/4, so T = m / ln 3."""
+    intervals = (1.0, 2.0, 4.0, 0.5)
+    logits = np.array([[[ci95, 0.0] for ci95 in intervals]] * 4, np.float32)
     labels = np.array([0, 0, 0, 1])
-    expected = [margin / math.log(3) for margin in margins]
+    expected = [ci95 / math.log(3) for ci95 in intervals]
     assert fit_temperatures(logits, labels) == pytest.approx(expected, rel=1e-5)
 
 

@@ -16,7 +16,7 @@ def test_the_network_has_the_papers_parameters(size, parameters):
 
 
 def test_more_kinds_take_an_output_of_730_parameters_each():
-    # as in the 4-class version, 8,457 parameters (spec §4)
+    # as in the 4-class version, 8,457 parameters (docs/paper.md §4)
     assert sum(parameter.numel() for parameter in DistortionNet(224, kinds=4).parameters()) == 7727 + 730
 
 

@@ -1,4 +1,4 @@
-"""What blocks cost and where branches stand: spec §5's table, and small cases by hand."""
+"""What blocks cost and where branches stand: docs/paper.md §5's table, and small cases by hand."""
 
 import pytest
 import torch

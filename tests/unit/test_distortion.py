@@ -12,7 +12,7 @@ NOTHING_DRAWN = np.random.default_rng(0)
 
 
 @pytest.fixture
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
@@ -118,8 +118,8 @@ def test_jpeg_rounds_a_flat_grey_to_a_step_of_its_quantisation(level, grey, expe
     assert np.unique(jpeg(flat, level, NOTHING_DRAWN)).tolist() == [expected]
 
 
-def test_a_higher_level_of_jpeg_is_worse(picture):
-    grey = picture[:, :, :1].repeat(3, axis=2)
+def test_a_higher_level_of_jpeg_is_worse(image):
+    grey = image[:, :, :1].repeat(3, axis=2)
     errors = [np.abs(jpeg(grey, level, NOTHING_DRAWN) - grey.astype(int)).mean() for level in (1, 50, 95)]
     assert errors == sorted(errors)
     assert errors[0] < 2 < errors[1] < errors[2] / 2
@@ -130,34 +130,34 @@ def test_these_are_all_distortions():
 
 
 @pytest.mark.parametrize("kind", known())
-def test_a_distortion_draws_random_numbers_if_it_says_so(picture, kind):
+def test_a_distortion_draws_random_numbers_if_it_says_so(image, kind):
     used, fresh = np.random.default_rng(0), np.random.default_rng(0)
-    distort(picture, kind, 9, used)
+    distort(image, kind, 9, used)
     assert (used.random() != fresh.random()) is distortion(kind).random
 
 
 @pytest.mark.parametrize("kind", known())
 @pytest.mark.parametrize("end", [0, -1])
-def test_the_first_and_the_last_level_of_a_distortion_can_be_computed(picture, kind, end):
+def test_the_first_and_the_last_level_of_a_distortion_can_be_computed(image, kind, end):
     level = distortion(kind).levels[end]
-    assert distort(picture, kind, level, np.random.default_rng(0)).shape == picture.shape
+    assert distort(image, kind, level, np.random.default_rng(0)).shape == image.shape
 
 
 @pytest.mark.parametrize("kind", ["pristine", *known()])
-def test_no_distortion_gives_the_picture_itself(picture, kind):
-    assert distort(picture, kind, 0, np.random.default_rng(0)) is picture
+def test_no_distortion_gives_the_picture_itself(image, kind):
+    assert distort(image, kind, 0, np.random.default_rng(0)) is image
 
 
 @pytest.mark.parametrize("kind", known())
-def test_distorting_leaves_the_original_as_it_was(picture, kind):
-    before = picture.copy()
-    distorted = distort(picture, kind, 50, np.random.default_rng(0))
-    assert np.array_equal(picture, before)
-    assert (distorted.shape, distorted.dtype) == (picture.shape, np.uint8)
-    assert not np.array_equal(distorted, picture)
+def test_distorting_leaves_the_original_as_it_was(image, kind):
+    before = image.copy()
+    distorted = distort(image, kind, 50, np.random.default_rng(0))
+    assert np.array_equal(image, before)
+    assert (distorted.shape, distorted.dtype) == (image.shape, np.uint8)
+    assert not np.array_equal(distorted, image)
 
 
 @pytest.mark.parametrize(("kind", "level"), [("fog", 0), ("gaussian_blur", -1), ("gaussian_blur", 256)])
-def test_an_unknown_kind_or_a_level_that_it_does_not_have_is_refused(picture, kind, level):
+def test_an_unknown_kind_or_a_level_that_it_does_not_have_is_refused(image, kind, level):
     with pytest.raises(ValueError, match="distortion"):
-        distort(picture, kind, level, np.random.default_rng(0))
+        distort(image, kind, level, np.random.default_rng(0))

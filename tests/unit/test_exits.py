@@ -143,16 +143,16 @@ def test_no_images_count_as_none():
     ],
 )
 def test_the_policy_names_the_expert(policy, expert):
-    assert expert_for(policy, kind="gaussian_blur", seen="gaussian_noise") == expert
+    assert expert_for(policy, kind="gaussian_blur", predicted="gaussian_noise") == expert
 
 
 def test_the_oracle_names_the_expert_that_answers_for_a_kind_without_one():
-    assert expert_for("oracle", kind="gaussian_noise_clipped", seen=None) == "gaussian_noise"
+    assert expert_for("oracle", kind="gaussian_noise_clipped", predicted=None) == "gaussian_noise"
 
 
 @pytest.mark.parametrize(
-    ("policy", "seen"), [("random", "pristine"), ("classifier", None), ("edge-only", None)]
+    ("policy", "predicted"), [("random", "pristine"), ("classifier", None), ("edge-only", None)]
 )
-def test_a_policy_that_cannot_decide_is_refused(policy, seen):
+def test_a_policy_that_cannot_decide_is_refused(policy, predicted):
     with pytest.raises(ValueError, match="policy"):
-        expert_for(policy, "pristine", seen)
+        expert_for(policy, "pristine", predicted)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PilImage
 
 import db.results.tables  # noqa: F401  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
@@ -64,9 +64,9 @@ def rng(number):
     return np.random.default_rng([2108, 9343, number])
 
 
-def pictures(count, number=0):
+def images(count, number=0):
     return {
-        "pictures": rng(number).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
+        "pixels": rng(number).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
         "labels": np.arange(count) % CLASSES,
         "images": np.arange(100, 100 + count),
     }
@@ -121,7 +121,7 @@ def answers(number, count=40):
     }
 
 
-SEEN = {"seen": rng(3).integers(0, len(KINDS), 40), "images": np.arange(40)}
+SEEN = {"predicted": rng(3).integers(0, len(KINDS), 40), "images": np.arange(40)}
 EVERY_EXPERT = [("predict", {"expert": expert}, answers(number)) for number, expert in enumerate(EXPERTS)]
 SECONDS = {
     **{name: np.array([0.001 * place]) for place, name in enumerate(("stage_1", "stage_2", "stage_3"), 1)},
@@ -129,14 +129,14 @@ SECONDS = {
     **{f"{what}_{form}": np.array([0.0005]) for what in ("encode", "decode") for form in PAYLOADS},
     **{"json_bytes": np.array([90_000]), "float32_bytes": np.array([20_000])},
     **{"float16_bytes": np.array([10_000]), "uint8_bytes": np.array([5_008])},
-    **{"whole": np.array([0.009]), "picture_bytes": np.array([12_288])},
+    **{"whole": np.array([0.009]), "image_bytes": np.array([12_288])},
 }
 
 
 def cases():
     """By stage: (parameters, inputs as (stage, parameters, arrays)) of each call."""
-    tested = ("prepare", {"split": "test"}, pictures(4))
-    learned = [("prepare", {"split": s}, pictures(n, n)) for s, n in (("train", 8), ("validation", 4))]
+    tested = ("prepare", {"split": "test"}, images(4))
+    learned = [("prepare", {"split": s}, images(n, n)) for s, n in (("train", 8), ("validation", 4))]
     trained = ("train-backbone", {"backbone_version": 1}, backbone())
     seen = [
         ("spectra", {"split": split, "kind": kind}, spectra(count, 10 * number + count))
@@ -296,13 +296,13 @@ def cases():
 
 @pytest.fixture
 def engine(sqlite_template, tmp_path):
-    """A database of run 1, its running job 1, and its dataset of four drawn images."""
+    """A database of run 1, its running job 1, and its dataset of four synthetic images."""
     shutil.copy(sqlite_template, tmp_path / "database.sqlite")
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
     images = []
     for index, (height, width) in enumerate([(40, 40), (35, 60), (64, 33), (50, 50)]):
         path = tmp_path / f"{index}.png"
-        Picture.fromarray(rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        PilImage.fromarray(rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
         images.append((index, path))
 
     def insert(session):
@@ -387,7 +387,7 @@ def golden(case, outputs):
     if stage in EXACT:
         return digest(arrays)
     if stage == "measure":  # times differ from one second to the next; what is timed does not
-        kept = ("float32_bytes", "float16_bytes", "uint8_bytes", "picture_bytes", ".part", ".device")
+        kept = ("float32_bytes", "float16_bytes", "uint8_bytes", "image_bytes", ".part", ".device")
         named = {name: summary(array) for name, array in arrays.items() if name.endswith(kept)}
         return {"names": sorted(arrays), **named}
     # One table for all tensors of a network keeps the file readable.

@@ -8,9 +8,9 @@ from early_exit import images
 from early_exit.images import ImageError, augment, check_decodes, decode, fit, resize_to
 
 
-def encoded(picture, suffix="PNG", **options):
+def encoded(image, suffix="PNG", **options):
     stream = io.BytesIO()
-    picture.save(stream, suffix, **options)
+    image.save(stream, suffix, **options)
     return stream.getvalue()
 
 
@@ -37,8 +37,8 @@ def test_every_colour_mode_becomes_rgb(mode, suffix):
 
 
 def test_a_palette_is_looked_up():
-    picture = coloured("RGB").quantize(4)
-    assert decode(encoded(picture))[0, 0].tolist() == [200, 100, 50]
+    image = coloured("RGB").quantize(4)
+    assert decode(encoded(image))[0, 0].tolist() == [200, 100, 50]
 
 
 def test_16_bit_greys_keep_their_upper_8_bits():
@@ -48,9 +48,9 @@ def test_16_bit_greys_keep_their_upper_8_bits():
 
 
 def test_transparent_pixels_lie_over_white():
-    picture = Image.new("RGBA", (2, 1), (10, 20, 30, 0))
-    picture.putpixel((1, 0), (10, 20, 30, 255))
-    assert decode(encoded(picture))[0].tolist() == [[255, 255, 255], [10, 20, 30]]
+    image = Image.new("RGBA", (2, 1), (10, 20, 30, 0))
+    image.putpixel((1, 0), (10, 20, 30, 255))
+    assert decode(encoded(image))[0].tolist() == [[255, 255, 255], [10, 20, 30]]
 
 
 def test_exif_rotation_is_not_applied():
@@ -110,8 +110,8 @@ def test_fit_gives_a_square_of_the_size(shape):
 
 
 def test_fit_only_crops_when_the_shorter_side_is_a_tenth_longer_already():
-    picture = np.random.default_rng(0).integers(0, 256, (330, 400, 3), dtype=np.uint8)
-    assert np.array_equal(fit(picture, 300), picture[15:315, 50:350])
+    image = np.random.default_rng(0).integers(0, 256, (330, 400, 3), dtype=np.uint8)
+    assert np.array_equal(fit(image, 300), image[15:315, 50:350])
 
 
 def test_fit_resizes_with_antialiasing():
@@ -156,9 +156,9 @@ def test_every_view_takes_equally_many_random_numbers(noise):
 
 
 def test_views_are_brightened_greyed_and_mirrored_as_often_as_in_the_paper():
-    picture = np.zeros((41, 41, 3), np.uint8)
-    picture[18:23, 10:15] = (200, 100, 100)  # left of the middle, which no rotation by 25° changes
-    views = [augment(picture, np.random.default_rng(seed)) for seed in range(1000)]
+    image = np.zeros((41, 41, 3), np.uint8)
+    image[18:23, 10:15] = (200, 100, 100)  # left of the middle, which no rotation by 25° changes
+    views = [augment(image, np.random.default_rng(seed)) for seed in range(1000)]
     reds = np.array([view[:, :, 0].max() for view in views])
     grey = np.array([view[:, :, 0].max() == view[:, :, 1].max() for view in views])
     mirrored = np.array([view[:, 21:].any() for view in views])

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from early_exit.latency import (
-    PROFILES,
-    Link,
+    NETWORKS,
+    Network,
     StageSeconds,
     end_to_end,
     link_seconds,
@@ -12,7 +12,7 @@ from early_exit.latency import (
 )
 
 STAGES = StageSeconds(classifier=1.0, edge=(2.0, 3.0, 4.0), cloud=5.0, encode=0.5, decode=0.25)
-EIGHT_BITS_A_SECOND = Link("slow", bandwidth_mbps=8e-6, rtt_ms=0.0)  # one byte a second
+EIGHT_BITS_A_SECOND = Network("slow", bandwidth_mbps=8e-6, rtt_ms=0.0)  # one byte a second
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_window_doubles_each_round(payload, rounds):
 
 
 @pytest.mark.parametrize(
-    ("profile", "payload", "seconds"),
+    ("network", "payload", "seconds"),
     [
         # One round trip for the handshake, three for 64,000 bytes, five for 331,000.
         ("sao_paulo", 64_000, 4 * 0.010 + 0.512 / 93.6),
@@ -32,13 +32,13 @@ def test_the_window_doubles_each_round(payload, rounds):
         ("paris", 331_000, 6 * 0.216 + 2.648 / 60.0),
     ],
 )
-def test_a_request_takes_its_round_trips_and_its_bits(profile, payload, seconds):
-    assert link_seconds(PROFILES[profile], payload) == pytest.approx(seconds)
+def test_a_request_takes_its_round_trips_and_its_bits(network, payload, seconds):
+    assert link_seconds(NETWORKS[network], payload) == pytest.approx(seconds)
 
 
 def test_sending_nothing_is_refused():
     with pytest.raises(ValueError, match="payload"):
-        link_seconds(PROFILES["paris"], 0)
+        link_seconds(NETWORKS["paris"], 0)
 
 
 def test_an_image_spends_time_up_to_its_exit_only():
@@ -66,7 +66,7 @@ def test_without_a_cloud_there_is_neither_link_nor_encoding():
 
 def test_without_an_edge_every_picture_takes_the_link_and_the_whole_network():
     # 64·64·3 bytes fit the first window: a round trip for the handshake, one for them.
-    spent = without_edge(2, PROFILES["fremont"], 64 * 64 * 3, whole=5.0)
+    spent = without_edge(2, NETWORKS["fremont"], 64 * 64 * 3, whole=5.0)
     link = 2 * 0.180 + 8 * 12_288 / 73.3e6
     assert spent.classifier.tolist() == spent.edge.tolist() == [0, 0]
     assert spent.link.tolist() == pytest.approx([link, link])

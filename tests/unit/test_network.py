@@ -167,7 +167,7 @@ def test_heads_that_are_not_four_finite_layers_are_refused():
 
 
 def test_without_the_branches_blocks_the_stages_have_the_released_parameters():
-    """Blocks 3, 10 and 15 are missing (spec §5): 6,960 + 169,296 + 458,432 + 1,206,080 parameters."""
+    """Blocks 3, 10 and 15 are missing (docs/paper.md §5): 6,960 + 169,296 + 458,432 + 1,206,080 parameters."""
     dropped = Backbone(PAPERS_DROPPED)
     stages = [
         sum(p.numel() for block in dropped.features[first:end] for p in block.parameters())

@@ -19,10 +19,10 @@ BATCHES = np.array([[[0, 1, 4], [2, 3, 5]], [[0, 2, 3], [3, 4, 5]]])
 def test_outage_counts_batches_that_are_right_less_often_than_the_target():
     found = outage(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES)
     # On the edge: 2/2, 0/1 | 1/2, nobody: outages 0, 1 | 1, 0. Mean of 1/2 and 1/2, which do not vary.
-    assert (found.edge.mean, found.edge.margin) == (0.5, 0.0)
+    assert (found.edge.mean, found.edge.ci95) == (0.5, 0.0)
     # Overall: 3/3, 1/3 | 1/3, 2/3: outages 0, 1 | 1, 1. Shuffles give 1/2 and 1: mean 3/4, s = √2/4,
     # and t of one degree of freedom is 12.706: 12.706 · (√2/4) / √2.
-    assert (found.overall.mean, found.overall.margin) == pytest.approx((0.75, 12.706 / 4))
+    assert (found.overall.mean, found.overall.ci95) == pytest.approx((0.75, 12.706 / 4))
     assert found.without_edge == 0.25
 
 
@@ -62,7 +62,7 @@ def test_a_deadline_is_missed_by_a_slow_batch_and_by_a_wrong_one():
     # Mean times 1/4, 3/8 | 1/4, 1/2: above 0 all, above 1/4 the second and fourth, above 3/8 the fourth.
     assert [estimate.mean for estimate in found] == [1.0, 0.75, 0.75, 0.5, 0.5]
     # At 1/4: wrong or late are batches 2 | 3 and 4, shuffles 1/2 and 1.
-    assert found[1].margin == pytest.approx(12.706 / 4)
+    assert found[1].ci95 == pytest.approx(12.706 / 4)
 
 
 def test_without_a_deadline_what_is_missed_is_the_overall_outage():

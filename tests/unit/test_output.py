@@ -33,7 +33,7 @@ TABLE = ResultTable(
 CELLS = [["pristine", "0", "87.5 ± 1.2 / 50.0"], ["gaussian_noise", "20", "25.0 ± 10.0 / –"]]
 
 
-def test_an_estimate_is_the_mean_and_students_margin():
+def test_an_estimate_is_the_mean_and_students_interval():
     # mean 0.5; standard deviation 0.1·√2/√2 = 0.1, t(1) = 12.706 over √2 · 0.1414
     assert estimate([0.4, 0.6]) == Estimate(pytest.approx(0.5), pytest.approx(1.2706), 2)
     assert estimate([0.4]) == Estimate(0.4, None, 1)
@@ -141,7 +141,7 @@ EXPECTED = [("pristine", "overall_accuracy", 0.875, 0.0123, 3), ("pristine", "ed
 def test_json_has_an_estimate_per_record_in_the_views_units(capsys):
     print_tables([TABLE], "json", Console())
     records = json.loads(capsys.readouterr().out)
-    names = ("kind", "quantity", "mean", "margin", "seeds")
+    names = ("kind", "quantity", "mean", "ci95", "seeds")
     assert [tuple(record[name] for name in names) for record in records[:2]] == EXPECTED
     assert {(r["table"], r["fidelity"], r["p_tar"], r["policy"]) for r in records} == {
         ("accuracy", "corrected", 0.8, "oracle")
@@ -152,8 +152,8 @@ def test_csv_has_the_same_records(capsys):
     print_tables([TABLE], "csv", Console())
     first, *_, last = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (first["table"], first["fidelity"], first["level"]) == ("accuracy", "corrected", "0")
-    assert (float(first["mean"]), float(first["margin"])) == (0.875, 0.0123)
-    assert (last["quantity"], last["mean"], last["margin"]) == ("edge_accuracy", "", "")
+    assert (float(first["mean"]), float(first["ci95"])) == (0.875, 0.0123)
+    assert (last["quantity"], last["mean"], last["ci95"]) == ("edge_accuracy", "", "")
 
 
 def test_tables_are_chosen_by_name():

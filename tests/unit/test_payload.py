@@ -86,9 +86,9 @@ def network():
 @pytest.mark.parametrize("count", [0, 1, 19])
 def test_answers_from_lossless_payloads_are_those_of_the_final_exit(network, count):
     backbone, heads = network
-    pictures = np.random.default_rng(2).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    found = final_answers(backbone, heads, pictures)
-    logits = predict_logits(heads, extract(backbone, pictures))
+    images = np.random.default_rng(2).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    found = final_answers(backbone, heads, images)
+    logits = predict_logits(heads, extract(backbone, images))
     assert found.keys() == set(PAYLOADS)
     assert found["json"].tolist() == found["float32"].tolist() == logits[:, 3].argmax(axis=1).tolist()
 
@@ -96,12 +96,12 @@ def test_answers_from_lossless_payloads_are_those_of_the_final_exit(network, cou
 def test_a_coarse_payload_changes_answers_that_hang_on_little(network):
     """The head of the untrained network sees no more than how a vector differs from the mean one."""
     backbone, heads = network
-    pictures = np.random.default_rng(3).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
-    mean = torch.tensor(extract(backbone, pictures)[3].mean(axis=0))
+    images = np.random.default_rng(3).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    mean = torch.tensor(extract(backbone, images)[3].mean(axis=0))
     final = heads.exits[3]
     with torch.no_grad():
         final.bias.copy_(-final.weight @ mean)
-    found = final_answers(backbone, heads, pictures)
+    found = final_answers(backbone, heads, images)
     assert len(set(found["float32"].tolist())) > 5
     agreeing = {payload: (found[payload] == found["float32"]).mean() for payload in PAYLOADS}
     assert agreeing["json"] == 1.0

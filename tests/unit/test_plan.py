@@ -78,7 +78,7 @@ def test_the_number_of_jobs_per_stage_is_that_of_the_paper(small):
     # 4 conditions (pristine 0, blur 1, blur 3, noise 20), 2 test shards, 3 train shards, 1 of validation
     assert stages_of(small, range(len(small.jobs))) == {
         "prepare": 3 + 1 + 2,
-        "distort": 3 * 2,  # pristine pictures are the prepared ones
+        "distort": 3 * 2,  # pristine images are the prepared ones
         "spectra": 3 * (3 + 1) + 4 * 2,
         "train-classifier": 1,
         "classify": 4 * 2,
@@ -292,10 +292,10 @@ def test_latency_is_measured_alone_after_every_prediction(small):
 
 def test_only_test_pictures_are_timed(small):
     (measure,) = of(small, "measure")
-    pictures = [
+    images = [
         small.jobs[p].params for p in small.jobs[measure].reads if small.jobs[p].params.stage == "prepare"
     ]
-    assert [p.split for p in pictures] == ["test"]
+    assert [p.split for p in images] == ["test"]
 
 
 def test_payloads_are_judged_on_pristine_pictures_and_the_middle_level_of_each_distortion():
@@ -314,10 +314,10 @@ def test_payloads_are_sent_between_the_experts_own_backbone_and_heads(fidelity):
         )
         adapted = fidelity == "adapted-batchnorm" and params.expert != "pristine"
         networks = ["adapt-expert"] if adapted else ["train-backbone", "train-expert"]
-        pictures = "prepare" if params.kind == "pristine" else "distort"
-        assert [read.stage for read in reads] == [pictures, *networks]
+        images = "prepare" if params.kind == "pristine" else "distort"
+        assert [read.stage for read in reads] == [images, *networks]
         assert reads[-1].expert == params.expert == params.kind
-        assert pictures == "prepare" or (reads[0].kind, reads[0].level) == (params.kind, params.level)
+        assert images == "prepare" or (reads[0].kind, reads[0].level) == (params.kind, params.level)
 
 
 # ---- kinds --------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_the_version_of_a_distortion_changes_the_keys_of_what_it_distorts(monkey
         if a.key != b.key and a.params.stage in ("distort", "spectra", "features")
     }
     assert {stage for stage, of_kind in changed if of_kind == kind} == stages
-    # test pictures reach spectra and features distorted: as pristine ones
+    # test images reach spectra and features distorted: as pristine ones
     assert {of_kind for _, of_kind in changed} <= {kind, "pristine"}
 
 
@@ -428,7 +428,7 @@ def test_edge_only_and_cloud_only_train_and_predict_nothing(small):
     assert more == {"sweep": 2 * 4, "outage": 2 * 4, "latency": 2 * 4, "deadlines": 2 * 4}
 
 
-def test_a_generalist_runs_the_backbone_on_no_more_pictures(small):
+def test_a_generalist_runs_the_backbone_on_no_more_images(small):
     mixed = planned("baselines=generalist")
     counts, once = (stages_of(p, range(len(p.jobs))) for p in (mixed, small))
     assert counts["features"] == once["features"]
@@ -451,7 +451,7 @@ def test_the_generalist_learns_from_the_views_of_all_kinds_and_starts_from_the_p
     assert {compared.jobs[position].params.view for position in own & pristine} == {0, 1}
 
 
-def test_all_layers_are_trained_from_the_pristine_network_on_pictures(compared):
+def test_all_layers_are_trained_from_the_pristine_network_on_images(compared):
     totals = [compared.jobs[position] for position in of(compared, "adapt-expert")]
     assert [(job.params.expert, job.params.kinds, job.params.levels) for job in totals] == [
         ("total_gaussian_blur", ("gaussian_blur",), ((1, 3),)),
@@ -706,11 +706,11 @@ ALL = set(STAGES) - {"adapt-expert"}
         ("training.threads=2", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
         ("image_size=48", ALL),
         ("device=cuda", BACKBONE_AND_BELOW | CLASSIFIER_AND_BELOW),
-        # nothing is drawn when pictures are prepared; blur draws nothing, noise does
+        # nothing is drawn when images are prepared; blur draws nothing, noise does
         ("seeds=1", ALL - {"prepare"}),
         # the split reaches the plan through the dataset's digest
         ("split_seed=1", set()),
-        ("drawn.seed=1", set()),
+        ("synthetic.seed=1", set()),
     ],
 )
 def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(small, setting, changed):
@@ -773,7 +773,7 @@ def test_a_librarys_release_changes_the_stages_that_use_it_and_those_below(small
     assert changed_stages(small, planned(releases=RELEASES | {library: "2.0"})) == changed
 
 
-def test_a_new_level_adds_jobs_and_keeps_the_keys_of_the_other_levels_test_pictures(small):
+def test_a_new_level_adds_jobs_and_keeps_the_keys_of_the_other_levels_test_images(small):
     more = planned("levels.gaussian_noise=[20, 30]")
     kept = {small.jobs[p].key for stage in ("prepare", "distort") for p in of(small, stage)}
     assert kept < set(keys(more))

@@ -1,4 +1,4 @@
-"""The published figures: quotients of whole images, and what the paper says of them (spec §9 and §10)."""
+"""The published figures: quotients of whole images, and what the paper says of them (docs/paper.md §9 and §10)."""
 
 import pytest
 

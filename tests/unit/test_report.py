@@ -97,7 +97,7 @@ def frame():
     lines = [("pristine", 0, 0.9), ("gaussian_blur", 3, 0.5), ("gaussian_noise", 20, 0.4)]
     return with_every_kind(
         pd.DataFrame(
-            {"policy": "oracle", "kind": kind, "level": level, "mean": mean, "margin": 0.05}
+            {"policy": "oracle", "kind": kind, "level": level, "mean": mean, "ci95": 0.05}
             for kind, level, mean in lines
         )
     )
@@ -131,7 +131,7 @@ def test_a_line_goes_through_the_means_in_percent_and_its_band_through_the_inter
 
 
 def test_one_seed_has_no_band():
-    figure = figures.offloading(frame().assign(policy="pristine", margin=None))
+    figure = figures.offloading(frame().assign(policy="pristine", ci95=None))
     assert [len(panel.collections) for panel in figure.axes] == [0, 0]
 
 
@@ -156,8 +156,8 @@ def test_bars_stack_the_parts_of_a_latency():
     parts = {"classifier": 0.001, "edge": 0.002, "link": 0.004, "cloud": 0.008}
     whole = {"mean": 0.015, "p50": 0.003, "p95": 0.016}
     lines = [
-        {"profile": "paris", "policy": policy, "kind": kind, "level": level, "quantity": f"{name}_seconds"}
-        | {"mean": seconds, "margin": None}
+        {"network": "paris", "policy": policy, "kind": kind, "level": level, "quantity": f"{name}_seconds"}
+        | {"mean": seconds, "ci95": None}
         for policy in ("pristine", "classifier")
         for kind, level in (("pristine", 0), ("gaussian_blur", 3))
         for name, seconds in (parts | whole).items()
@@ -173,7 +173,7 @@ def test_bars_stack_the_parts_of_a_latency():
 def test_a_reliability_diagram_is_accuracy_over_confidence_by_bin():
     bins = pd.DataFrame(
         {"expert": "pristine", "exit": 1, "calibrated": when, "bin": bin_, "quantity": quantity}
-        | {"mean": mean, "margin": None}
+        | {"mean": mean, "ci95": None}
         for when, bin_, confidence, accuracy in (
             (0, 9, 0.5625, 0.25),
             (0, 15, 0.96875, 0.75),
@@ -194,9 +194,9 @@ def test_a_reliability_diagram_is_accuracy_over_confidence_by_bin():
 
 def test_deadlines_are_drawn_over_target_times_for_pristine_the_middle_and_the_strongest_level():
     lines = [
-        {"profile": profile, "policy": "oracle", "kind": kind, "level": level, "t_tar_seconds": t_tar}
-        | {"quantity": "missed", "mean": missed, "margin": None}
-        for profile in ("sao_paulo", "paris")
+        {"network": network, "policy": "oracle", "kind": kind, "level": level, "t_tar_seconds": t_tar}
+        | {"quantity": "missed", "mean": missed, "ci95": None}
+        for network in ("sao_paulo", "paris")
         for kind, level in (("pristine", 0), *(("gaussian_blur", level) for level in (1, 2, 3)))
         for t_tar, missed in ((0.0, 1.0), (0.5, level / 10))
     ]
@@ -209,13 +209,13 @@ def test_deadlines_are_drawn_over_target_times_for_pristine_the_middle_and_the_s
 def test_what_the_classifier_costs_is_drawn_in_points_and_milliseconds():
     conditions = (("pristine", 0), ("gaussian_noise", 20))
     answers = pd.DataFrame(
-        {"kind": kind, "level": level, "quantity": quantity, "mean": mean, "margin": None}
+        {"kind": kind, "level": level, "quantity": quantity, "mean": mean, "ci95": None}
         for kind, level in conditions
         for quantity, mean in (("accuracy_cost", 0.02), ("offloading_cost", -0.01))
     )
     times = pd.DataFrame(
-        {"profile": "paris", "kind": kind, "level": level, "quantity": "latency_cost", "mean": 0.003}
-        | {"margin": None}
+        {"network": "paris", "kind": kind, "level": level, "quantity": "latency_cost", "mean": 0.003}
+        | {"ci95": None}
         for kind, level in conditions
     )
     lost, more, longer = curves(deployed.classifier_cost(answers, times))
@@ -229,7 +229,7 @@ def test_what_the_classifier_costs_is_drawn_in_points_and_milliseconds():
 def test_the_cross_expert_matrix_has_a_row_per_condition_and_a_column_per_expert():
     shares = {("pristine", 0): (0.9, 0.8), ("gaussian_blur", 3): (0.3, 0.7)}
     cells = pd.DataFrame(
-        {"kind": kind, "level": level, "policy": policy, "mean": mean, "margin": 0.01}
+        {"kind": kind, "level": level, "policy": policy, "mean": mean, "ci95": 0.01}
         for (kind, level), means in shares.items()
         for policy, mean in zip(("pristine", "gaussian_blur"), means, strict=True)
     )

@@ -49,7 +49,7 @@ def test_the_papers_profile_has_the_papers_settings():
 
 
 def test_the_papers_profile_trains_as_the_paper_does():
-    """Stages 1.5e-4 and heads 1e-2 in the backbone, 1e-2 in the experts (spec §6), the classifier as in §4."""
+    """Stages 1.5e-4 and heads 1e-2 in the backbone, 1e-2 in the experts (docs/paper.md §6), the classifier as in §4."""
     spec = resolve("paper", [])
     alike = {"batch_size": 32, "weight_decay": 5e-4, "schedule": "cosine_annealing", "patience": 11}
     assert asdict(spec.expert) == alike | {"epochs": 50, "learning_rate": 0.01}
@@ -175,7 +175,7 @@ def test_a_frozen_backbone_stands_beside_a_trained_one_only():
         ("backbone.epoch=1", "backbone.epoch", "Did you mean 'epochs'?"),
         ("levels.gausian_blur=[1]", "levels.gausian_blur", "Did you mean 'gaussian_blur'?"),
         ("levels.pristine=[1]", "levels.pristine", "Known: gaussian_blur, gaussian_noise, "),
-        ("drawn.image=200", "drawn.image", "Did you mean 'images'?"),
+        ("synthetic.image=200", "synthetic.image", "Did you mean 'images'?"),
         ("training.xyz=1", "training.xyz", "Known: threads."),
         ("zzz.yyy=1", "zzz", "Known: plan, profile, seeds, "),
     ],
@@ -251,8 +251,8 @@ def test_an_unknown_profile_proposes_the_nearest():
         ("training.threads=257", "training"),
         ("measurement.repeats=0", "measurement"),
         ("measurement.warm_ups=-1", "measurement"),
-        ("drawn.images=99", "drawn.images"),
-        ("drawn.size=8", "drawn.size"),
+        ("synthetic.images=99", "synthetic.images"),
+        ("synthetic.size=8", "synthetic.size"),
     ],
 )
 def test_a_value_out_of_bounds_names_its_field_and_the_reason(setting, field):

@@ -32,9 +32,9 @@ def test_vertical_stripes_show_on_the_horizontal_axis():
 
 
 def test_the_picture_is_resized_and_cropped_to_the_size():
-    picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    assert spectrum(picture, 32).shape == (32, 32)
-    assert np.array_equal(spectrum(picture, 70), spectrum(np.ascontiguousarray(picture[:, 10:80]), 70))
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    assert spectrum(image, 32).shape == (32, 32)
+    assert np.array_equal(spectrum(image, 70), spectrum(np.ascontiguousarray(image[:, 10:80]), 70))
 
 
 def test_white_gives_the_largest_value_there_is():
@@ -43,11 +43,11 @@ def test_white_gives_the_largest_value_there_is():
 
 
 def test_the_released_spectrum_of_one_grey_is_a_single_bin_that_wraps_around():
-    """A 4×4 picture of grey 100: |F| is 1,600 at zero frequency, 20·ln 1600 = 147.6; elsewhere ln 0 becomes 0."""
-    picture = np.full((4, 4, 3), 100, np.uint8)
+    """A 4×4 image of grey 100: |F| is 1,600 at zero frequency, 20·ln 1600 = 147.6; elsewhere ln 0 becomes 0."""
+    image = np.full((4, 4, 3), 100, np.uint8)
     expected = np.zeros((4, 4), np.uint8)
     expected[2, 2] = 147
-    np.testing.assert_array_equal(released_spectrum(picture, 4), expected)
+    np.testing.assert_array_equal(released_spectrum(image, 4), expected)
     bright = np.full((300, 300, 3), 255, np.uint8)  # 20·ln(255·90,000) = 339.0, and 339 − 256 = 83
     assert released_spectrum(bright, 300)[150, 150] in (82, 83)
 

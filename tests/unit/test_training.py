@@ -74,8 +74,8 @@ def test_resumed_heads_equal_uninterrupted_ones_to_the_bit():
 
 
 def test_a_resumed_backbone_equals_an_uninterrupted_one_to_the_bit():
-    pictures = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
-    examples = pictures, np.arange(10) % 2
+    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    examples = images, np.arange(10) % 2
     settings = Settings(
         4, batch_size=4, learning_rate=1e-3, weight_decay=0.05, schedule="one_cycle", patience=10
     )
@@ -210,8 +210,8 @@ def test_weight_decay_is_part_of_adams_gradient_and_apart_from_adamws(optimizer,
     Adam's first step has the length 1e-3 whatever the gradient; AdamW takes 1e-3 · 10 off beside it.
     """
     small = Architecture(width=0.1, stem_stride=2)
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    examples, settings = (pictures, np.arange(4) % 2), Settings(1, 4, 1e-3, 10.0, "constant", 1)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    examples, settings = (images, np.arange(4) % 2), Settings(1, 4, 1e-3, 10.0, "constant", 1)
     done = train_backbone(examples, examples, 2, small, None, settings, 0, optimizer=optimizer)
     assert np.abs(1 - done.weights["features.0.1.weight"]) == pytest.approx(moved, abs=at_most_by)
 
@@ -225,9 +225,9 @@ def test_batches_hold_every_index_once_and_differ_by_one_at_most():
 def test_backbone_training_can_start_from_given_weights():
     small = Architecture(width=0.1, stem_stride=2)
     weights = to_arrays(Backbone(small))
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     settings = Settings(1, 4, 1e-12, weight_decay=0.0, schedule="constant", patience=1)
     done = train_backbone(
-        (pictures, np.arange(4) % 2), (pictures, np.arange(4) % 2), 2, small, weights, settings, 0
+        (images, np.arange(4) % 2), (images, np.arange(4) % 2), 2, small, weights, settings, 0
     )
     assert np.allclose(done.weights["features.0.0.weight"], weights["features.0.0.weight"], atol=1e-9)

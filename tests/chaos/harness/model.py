@@ -79,7 +79,7 @@ class Model:
             return IntegrityError
         job.attempt += 1
         if job.name in self.artifacts:
-            self.succeed(job, found=True)
+            self.succeed(job, cached=True)
             return None
         job.state, job.started, job.lease = RUNNING, self.now, self.now + LEASE_SECONDS
         return job.attempt
@@ -90,10 +90,10 @@ class Model:
     def finish(self, job):
         self.made += 1
         self.artifacts[job.name] = self.made
-        self.succeed(job, found=False)
+        self.succeed(job, cached=False)
 
     def succeed(self, job, *, found):
-        job.state, job.found, job.artifact = SUCCEEDED, found, self.artifacts[job.name]
+        job.state, job.cached, job.artifact = SUCCEEDED, found, self.artifacts[job.name]
         for other in self.jobs.values():
             if other.state == QUEUED and other.name == job.name:
                 other.state = READY
@@ -169,7 +169,7 @@ class Model:
 
     def reopen(self, job):
         if job.state == SUCCEEDED:
-            job.state, job.artifact, job.found = WAITING, None, False
+            job.state, job.artifact, job.cached = WAITING, None, False
             for child in self.of(job.run):
                 child.overtaken |= child.state == RUNNING and job in self.parents(child)
         for parent in self.parents(job, read=True):

@@ -68,12 +68,12 @@ def opened(steps: Steps) -> tuple[Engine, ArtifactStore]:
 
 
 def submit_paper(steps: Steps) -> Any:
-    """Store a run of the paper on the folder of pictures beside the order's folder: (run, attached)."""
+    """Store a run of the paper on the folder of images beside the order's folder: (run, attached)."""
     engine, store = opened(steps)
     request = Request(
         plan="full-paper",
         profile="demo",
-        dataset=Path(steps.order.folder).parent / "pictures",
+        dataset=Path(steps.order.folder).parent / "pixels",
         weights=None,
         split=None,
         settings=[f"{name}={value}" for name, value in SETTINGS.items()],

@@ -3,9 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from early_exit import drawn
-from early_exit.drawn import GLYPHS, draw, draw_glyph
+from early_exit import synthetic
 from early_exit.images import decode
+from early_exit.synthetic import GLYPHS, draw, draw_glyph
 
 
 def contents(folder):
@@ -15,7 +15,7 @@ def contents(folder):
     }
 
 
-def test_every_glyph_gets_equally_many_pictures(tmp_path):
+def test_every_glyph_gets_equally_many_images(tmp_path):
     draw(tmp_path / "glyphs", 20, 32, seed=0)
     assert sorted(contents(tmp_path / "glyphs")) == sorted(
         f"{glyph}/000{i}.png" for glyph in GLYPHS for i in (0, 1)
@@ -45,8 +45,8 @@ def test_no_two_pictures_are_equal(tmp_path):
 
 def test_glyph_and_background_differ_in_brightness():
     for seed in range(20):
-        picture = draw_glyph("H", 70, np.random.default_rng(seed)).mean(axis=2)
-        middle, corners = picture[20:50, 20:50], picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+        image = draw_glyph("H", 70, np.random.default_rng(seed)).mean(axis=2)
+        middle, corners = image[20:50, 20:50], image[[0, 0, -1, -1], [0, -1, 0, -1]]
         contrast = max(middle.max() - corners.max(), corners.min() - middle.min())
         assert contrast > 30
 
@@ -58,7 +58,7 @@ def test_a_folder_that_is_there_is_left_as_it_is(tmp_path):
 
 
 def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(drawn, "GLYPHS", "A\0")  # no folder can be called so
+    monkeypatch.setattr(synthetic, "GLYPHS", "A\0")  # no folder can be called so
     with pytest.raises(ValueError, match="null"):
         draw(tmp_path / "glyphs", 10, 32, seed=0)
     assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,12 @@
-"""Pictures as a view has them, and several kinds of distortion mixed: whose turn it is."""
+"""Images as a view has them, and several kinds of distortion mixed: whose turn it is."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tasks.images import View, changed, in_turn
 from tasks.job_io import Refused
-from tasks.pictures import View, changed, in_turn
 
 
 def test_each_picture_is_taken_from_the_kind_whose_turn_it_is():
@@ -29,9 +29,9 @@ def test_one_kind_has_every_turn():
 
 
 def test_pictures_are_distorted_by_the_version_that_was_planned_or_not_at_all():
-    pictures = {"pictures": np.full((2, 8, 8, 3), 200, np.uint8), "images": np.arange(2)}
+    images = {"pixels": np.full((2, 8, 8, 3), 200, np.uint8), "images": np.arange(2)}
     view = View("features", "motion_blur", 1, (5,), share=1.0, number=0, augmented=False, seed=0)
     # of the first pixel's five neighbours two lie outside
-    assert changed(pictures, view)[:, 0, 0, 0].tolist() == [120, 120]
+    assert changed(images, view)[:, 0, 0, 0].tolist() == [120, 120]
     with pytest.raises(Refused, match="planned with version 2 of motion_blur, but here is 1: submit"):
-        changed(pictures, replace(view, kind_version=2))
+        changed(images, replace(view, kind_version=2))

@@ -1,4 +1,4 @@
-"""The pictures that spectra and features start from: an input's, some of them distorted on the way."""
+"""The images that spectra and features start from: an input's, some of them distorted on the way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tasks.job_io import JobContext, Refused
 
 @dataclass(frozen=True)
 class View:
-    """How pictures are changed: ``share`` of them at a level drawn from ``levels``, then augmented or not."""
+    """How images are changed: ``share`` of them at a level drawn from ``levels``, then augmented or not."""
 
     purpose: str
     """``spectra`` or ``features``: each draws numbers of its own."""
@@ -27,17 +27,17 @@ class View:
     seed: int
 
 
-def load_pictures(context: JobContext) -> Tensors:
-    """The arrays of the one job, ``prepare`` or ``distort``, that pictures come from."""
+def load_images(context: JobContext) -> Tensors:
+    """The arrays of the one job, ``prepare`` or ``distort``, that images come from."""
     (source,) = context.inputs("prepare") or context.inputs("distort")
     return source.load()
 
 
 def examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All prepared pictures of a split, uint8 (N, H, W, 3), and their labels int64 (N,)."""
+    """All prepared images of a split, uint8 (N, H, W, 3), and their labels int64 (N,)."""
     shards = [source.load() for source in context.inputs("prepare", split=split)]
     return (
-        np.concatenate([shard["pictures"] for shard in shards]),
+        np.concatenate([shard["pixels"] for shard in shards]),
         np.concatenate([shard["labels"] for shard in shards]),
     )
 
@@ -50,13 +50,13 @@ def check_version(kind: str, planned: int) -> None:
         )
 
 
-def changed(pictures: Tensors, view: View) -> np.ndarray:
-    """uint8 (N, H, W, 3): every picture of ``pictures`` as ``view`` has it."""
+def changed(shard: Tensors, view: View) -> np.ndarray:
+    """uint8 (N, H, W, 3): every image of ``shard`` as ``view`` has it."""
     check_version(view.kind, view.kind_version)
     return np.stack(
         [
-            _changed(picture, int(image), view)
-            for picture, image in zip(pictures["pictures"], pictures["images"], strict=True)
+            _changed(image, int(index), view)
+            for image, index in zip(shard["pixels"], shard["images"], strict=True)
         ]
     )
 
@@ -70,8 +70,8 @@ def in_turn(of_kinds: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _changed(picture: np.ndarray, image: int, view: View) -> np.ndarray:
-    rng = generator(view.seed, view.purpose, image, view.kind, 0, view.number)
+def _changed(image: np.ndarray, index: int, view: View) -> np.ndarray:
+    rng = generator(view.seed, view.purpose, index, view.kind, 0, view.number)
     if rng.random() < view.share:
-        picture = distort(picture, view.kind, int(rng.choice(view.levels)), rng)
-    return augment(picture, rng) if view.augmented else picture
+        image = distort(image, view.kind, int(rng.choice(view.levels)), rng)
+    return augment(image, rng) if view.augmented else image

@@ -19,7 +19,7 @@ EXPERTS_AND_WHAT_READS_THEM = {
 
 def submitted(output):
     """(run, jobs, found, to run) as printed."""
-    pattern = r"^Run (\d+) \(stored\): (\d+) jobs, (\d+) found, (\d+) to run\.$"
+    pattern = r"^Run (\d+) \(stored\): (\d+) jobs, (\d+) cached, (\d+) to run\.$"
     return tuple(int(number) for number in re.search(pattern, output, re.MULTILINE).groups())
 
 
@@ -34,9 +34,9 @@ def table_of(output, title):
 def test_the_same_spec_computes_nothing_and_starts_no_cluster(finished, small):
     home, before = finished.home, logs(finished.home)
     again = home.command("submit", "full-paper", *small())
-    run, jobs, found, to_run = submitted(again.stdout)
+    run, jobs, cached, to_run = submitted(again.stdout)
     assert (again.returncode, again.stderr) == (0, "")
-    assert (found, to_run) == (jobs, 0)
+    assert (cached, to_run) == (jobs, 0)
     assert home.computed_stages(run) == {}
     assert logs(home) == before
     assert home.numbers(run) == home.numbers(1)
@@ -47,12 +47,12 @@ def test_the_same_spec_computes_nothing_and_starts_no_cluster(finished, small):
 def test_another_p_tar_computes_only_latencies_and_missed_deadlines(finished, small):
     home = finished.home
     other = home.command("submit", "full-paper", *small({"p_tar": 0.9}))
-    run, jobs, found, to_run = submitted(other.stdout)
+    run, jobs, cached, to_run = submitted(other.stdout)
     assert other.returncode == 0
     # policies, conditions; all networks in one job
     assert home.computed_stages(run) == {"latency": 8 * 5, "deadlines": 8 * 5}
     assert to_run == 8 * 5 + 8 * 5
-    assert found + to_run == jobs
+    assert cached + to_run == jobs
     assert "Accuracy at p_tar 0.9" in other.stdout
     assert home.numbers(run) == home.numbers(1)
 
@@ -60,13 +60,13 @@ def test_another_p_tar_computes_only_latencies_and_missed_deadlines(finished, sm
 def test_another_expert_epoch_count_computes_only_the_experts_and_what_depends_on_them(finished, small):
     home = finished.home
     other = home.command("submit", "full-paper", *small({"expert.epochs": 1}))
-    run, jobs, found, to_run = submitted(other.stdout)
+    run, jobs, cached, to_run = submitted(other.stdout)
     assert other.returncode == 0
     computed = home.computed_stages(run)
     assert computed.keys() == EXPERTS_AND_WHAT_READS_THEM
     planned = dict(home.rows("SELECT stage, COUNT(*) FROM jobs WHERE run_id = ? GROUP BY stage", run))
     assert computed == {stage: planned[stage] for stage in computed}
-    assert (found, to_run) == (jobs - computed_total(computed), computed_total(computed))
+    assert (cached, to_run) == (jobs - computed_total(computed), computed_total(computed))
     assert home.numbers(run)["predictions"] != home.numbers(1)["predictions"]
     assert home.numbers(run)["classifications"] == home.numbers(1)["classifications"]
 

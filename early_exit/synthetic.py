@@ -28,7 +28,7 @@ def draw(folder: Path, images: int, size: int, seed: int) -> None:
     name it by the arguments. Raises ValueError when ``images`` is no positive multiple of ten.
     """
     if images <= 0 or images % len(GLYPHS):
-        raise ValueError(f"{images} drawn images cannot be shared equally by {len(GLYPHS)} classes")
+        raise ValueError(f"{images} synthetic images cannot be shared equally by {len(GLYPHS)} classes")
     if folder.exists():
         return
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
@@ -36,13 +36,13 @@ def draw(folder: Path, images: int, size: int, seed: int) -> None:
         for label, glyph in enumerate(GLYPHS):
             (unfinished / glyph).mkdir(parents=True)
             for index in range(images // len(GLYPHS)):
-                picture = draw_glyph(glyph, size, np.random.default_rng([seed, label, index]))
-                _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+                image = draw_glyph(glyph, size, np.random.default_rng([seed, label, index]))
+                _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
                 (unfinished / glyph / f"{index:04d}.png").write_bytes(encoded.tobytes())
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.exists():  # otherwise another process was faster with the same pictures
+            if not folder.exists():  # otherwise another process was faster with the same images
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -53,7 +53,7 @@ def draw_glyph(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.ui
 
     Font, height, stroke, place, rotation (up to 20° either way), shading and colours are drawn from ``rng``.
     OpenCV 5 draws the four Hershey fonts in two weights of a typeface of its own, OpenCV 4 with their strokes:
-    the pictures depend on the version, and so does the digest of the dataset.
+    the images depend on the version, and so does the digest of the dataset.
     """
     ink = _glyph_ink(glyph, size, rng)[:, :, np.newaxis]
     start, end, colour = _colours(rng)
