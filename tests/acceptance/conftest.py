@@ -240,7 +240,8 @@ def in_process(new_home, small):
 def recounted():
     """``recounted(home, expert, kind, level, p_tar)`` of run 1, from the prediction of every image and exit.
 
-    (overall accuracy, edge accuracy, edge exits, images): the exit rule once more, in plain Python.
+    (overall accuracy, edge accuracy, edge exits, images): the exit rule once more, in plain Python. There is no
+    edge accuracy where no image leaves on the edge.
     """
 
     def recount(home, expert, kind, level, p_tar):
@@ -262,7 +263,7 @@ def recounted():
                 edge += 1
                 edge_right += exits[leaves][1]
                 right += exits[leaves][1]
-        return right / len(images), edge_right / edge, edge, len(images)
+        return right / len(images), edge_right / edge if edge else None, edge, len(images)
 
     return recount
 

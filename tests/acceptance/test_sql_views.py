@@ -31,7 +31,6 @@ def most_mixed_points(home):
         "SELECT s.policy, s.kind, s.level, s.p_tar FROM sweep_points s"
         " JOIN jobs j ON j.artifact_id = s.artifact_id AND j.run_id = 1"
         " WHERE s.policy IN ('pristine', 'gaussian_blur', 'gaussian_noise')"
-        " AND s.n1 + s.n2 + s.n3 > 0 AND s.n4 > 0"
         " ORDER BY max(s.n1, s.n2, s.n3, s.n4), s.policy, s.kind, s.level, s.p_tar"
     )
     points = {}
@@ -44,6 +43,7 @@ def test_accuracy_is_what_the_predictions_recount_to(finished, recounted):
     home = finished.home
     points = most_mixed_points(home)
     assert len(points) == 3
+    points += [(*of, p_tar) for *of, _ in points for p_tar in (0.0, 1.0)]  # all on the edge, and none
     for point in points:
         statement = (
             "SELECT overall_accuracy, edge_accuracy, edge_exits, images FROM accuracy"
