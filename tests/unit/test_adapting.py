@@ -23,6 +23,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def start():
+    torch.manual_seed(0)
     backbone = Backbone(NARROW)
     return to_arrays(backbone), to_arrays(Heads(backbone.pooled_sizes, 2))
 

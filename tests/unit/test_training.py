@@ -109,13 +109,25 @@ def test_training_leaves_torchs_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_heads_learn_and_keep_the_epoch_of_the_lowest_validation_loss():
+def test_heads_keep_the_epoch_of_the_lowest_validation_loss():
     done = heads_fit(Settings(30, 8, 0.01, 5e-4, "cosine", 30))
     losses = [epoch.validation_loss for epoch in done.epochs]
     assert done.best_epoch == 1 + int(np.argmin(losses))
-    assert losses[0] > done.epochs[done.best_epoch - 1].validation_loss
-    assert done.epochs[-1].validation_accuracy > 0.8  # chance is 0.5
     assert [epoch.epoch for epoch in done.epochs] == list(range(1, 31))
+
+
+def test_one_step_from_nothing_tells_apart_what_differs_in_every_number():
+    """Adam's first step moves every weight by the learning rate to its label's side, and a bias no further."""
+    labels = np.arange(40) % 2
+    examples = (
+        [np.repeat(2 * labels[:, None] - 1, d, axis=1).astype(np.float32) for d in (3, 4, 5, 6)],
+        labels,
+    )
+    nothing = {name: np.zeros_like(array) for name, array in heads_fit().weights.items()}
+    once = Settings(1, 40, 0.01, weight_decay=0, schedule="constant", patience=1)
+    (epoch,) = train_heads(*examples, *examples, 2, nothing, once, 0).epochs
+    assert epoch.validation_accuracy == 1
+    assert epoch.validation_loss < epoch.train_loss == pytest.approx(4 * math.log(2))  # four exits guessed
 
 
 def test_heads_start_from_the_given_ones():
