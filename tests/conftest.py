@@ -1,6 +1,7 @@
 """Fixtures for all tests: real databases, hand-made graphs of jobs, and a clock that can be moved."""
 
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ from db.schema import upgrade
 
 CODE = "sweep 1"
 WORKER = Worker("worker-1", "host-1", 4711, (CODE,))
+
+
+def pytest_configure():
+    """What is started here can be interrupted: a child ignores what its parent was told to ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 # ---- databases ----------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,23 @@ TRAINING = (
     "SELECT j.key, a.process FROM jobs j JOIN attempts a ON a.job_id = j.id AND a.attempt = j.attempt"
     " WHERE j.stage = 'train-backbone' AND j.state = 'running'"
 )
+
+
+ON_CTRL_C = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+
+
+def test_what_tests_start_can_be_interrupted(home):
+    assert home.run_code(ON_CTRL_C).stdout == "True\n"
+
+
+def test_so_it_can_where_the_tests_were_started_with_ctrl_c_ignored():
+    """As ``nohup pytest &`` of a script is: what is ignored would be so in every child."""
+    tested = f"{__file__}::{test_what_tests_start_can_be_interrupted.__name__}"
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tested]
+    done = subprocess.run(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *pytest_], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture(scope="module")
