@@ -150,11 +150,9 @@ def shown_levels(frame: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
 
 
 def grid(rows: int, columns: int, height: float = 2.4) -> tuple[Figure, list[list[Axes]]]:
-    """Panels of ``height`` inches that share the axis of their row; of three columns also that of all."""
+    """Panels of ``height`` inches that share the axes of their row and of their column."""
     figure = Figure(figsize=(WIDTH * max(1, columns / 4), height * rows + 0.6), layout="constrained")
-    panels = figure.subplots(
-        rows, columns, squeeze=False, sharey="row", sharex="col" if columns != 3 else True
-    )
+    panels = figure.subplots(rows, columns, squeeze=False, sharey="row", sharex="col")
     return figure, [list(row) for row in panels]
 
 

@@ -135,6 +135,27 @@ def test_one_seed_has_no_band():
     assert [len(panel.collections) for panel in figure.axes] == [0, 0]
 
 
+def test_every_one_of_three_distortions_has_the_ticks_of_its_own_levels():
+    lines = [("pristine", 0), ("gaussian_blur", 3), ("gaussian_noise", 40), ("jpeg", 90)]
+    three = with_every_kind(
+        pd.DataFrame(
+            {
+                "policy": "pristine",
+                "kind": kind,
+                "level": level,
+                "quantity": quantity,
+                "mean": 0.5,
+                "ci95": None,
+            }
+            for kind, level in lines
+            for quantity in ("overall_accuracy", "edge_accuracy")
+        )
+    )
+    ticks = [[0, 3], [0, 40], [0, 90]]
+    for figure, rows in ((figures.offloading(three), 1), (figures.accuracy(three, 0.8), 2)):
+        assert [panel.get_xticks().tolist() for panel in figure.axes] == rows * ticks
+
+
 def curves(figure):
     """Of every panel: the points of its lines by label, helping lines left out."""
     return [
