@@ -136,24 +136,33 @@ def unclaimed(engine: Engine, run_id: int) -> list[str]:
     ]
 
 
+COLUMNS = {
+    "done": (JobState.SUCCEEDED,),
+    "running": (JobState.RUNNING,),
+    "queued": (JobState.QUEUED, JobState.READY),
+    "waiting": (JobState.WAITING,),
+    "failed": (JobState.FAILED,),
+    "cancelled": (JobState.CANCELLED,),
+    "skipped": (JobState.SKIPPED,),
+}
+RARE = ("cancelled", "skipped")
+"""Columns that are left out where no job belongs in them."""
+
+
 def table(run_id: int, now: Standing) -> Table:
     """Jobs of each stage by state."""
+    columns = {
+        heading: states
+        for heading, states in COLUMNS.items()
+        if heading not in RARE or any(map(now.count, states))
+    }
     shown = Table(title=f"Run {run_id}: {now.count(JobState.SUCCEEDED)} of {now.total} jobs done")
     shown.add_column("stage")
-    for heading in ("done", "running", "queued", "waiting", "failed", "jobs"):
+    for heading in (*columns, "jobs"):
         shown.add_column(heading, justify="right")
-    for stage, states in now.counts.items():
-        numbers = (
-            states.get(JobState.SUCCEEDED, 0),
-            states.get(JobState.RUNNING, 0),
-            states.get(JobState.QUEUED, 0) + states.get(JobState.READY, 0),
-            states.get(JobState.WAITING, 0),
-            states.get(JobState.FAILED, 0)
-            + states.get(JobState.SKIPPED, 0)
-            + states.get(JobState.CANCELLED, 0),
-            sum(states.values()),
-        )
-        shown.add_row(stage, *(str(number) if number else "·" for number in numbers))
+    for stage, counts in now.counts.items():
+        numbers = [sum(counts.get(state, 0) for state in states) for states in columns.values()]
+        shown.add_row(stage, *(str(number) if number else "·" for number in (*numbers, sum(counts.values()))))
     return shown
 
 
