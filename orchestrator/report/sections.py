@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from orchestrator.report import deployed, figures, follow_ups
 from orchestrator.report.examples import drawn
 from orchestrator.report.findings import Findings
-from orchestrator.report.panels import distortions, kind_name, with_every_kind
+from orchestrator.report.panels import distortions, kind_name, with_every_kind, with_pristine
 from orchestrator.results.tables import Grid, ResultTable
 from orchestrator.runs.manifest import Manifest
 
@@ -197,7 +197,8 @@ def _tradeoff(found: Findings) -> Section:
     section = Section("trade-off", "Accuracy against offloading", lead)
     for fidelity in found.run.fidelities:
         of_fidelity = found.swept[found.swept["fidelity"] == fidelity]
-        for kind in distortions(of_fidelity):
+        there = (kind for kind in distortions(of_fidelity) if len(with_pristine(of_fidelity, kind)))
+        for kind in there:
             name = _file(f"trade-off-{kind}", found.run, fidelity)
             what = f"Overall accuracy against offloading at 101 thresholds, {kind_name(kind)}"
             draw = partial(figures.tradeoff, of_fidelity, kind, found.run.p_tar)
