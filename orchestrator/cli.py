@@ -21,6 +21,7 @@ from early_exit.weights import WeightsError, WeightsOutOfReach
 from orchestrator.cluster.place import Place, current_place, open_store
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
 from orchestrator.runs.which import existing, newest_active, runs
+from orchestrator.streams import open_streams
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -328,6 +329,7 @@ def _console() -> Console:
 
 def main() -> None:
     """Run the command line; every expected error is one line on standard error."""
+    open_streams()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     debug = "--debug" in sys.argv
     try:

@@ -1,0 +1,24 @@
+"""Standard streams that take whatever is printed."""
+
+import io
+import os
+import sys
+
+
+def open_streams() -> None:
+    """Open what is closed on nothing, lest a database be opened in its place; escape what an encoding lacks."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            _open_on_nothing(number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: SIM115  # for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _open_on_nothing(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+    os.set_inheritable(number, True)
