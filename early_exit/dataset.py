@@ -102,7 +102,7 @@ def scan(
     Raises DatasetError when the folder or its classes cannot make a dataset, and one that lists every bad
     file when there are any.
     """
-    classes, ignored = _class_folders(root)
+    classes, ignored = class_folders(root)
     listings = [_list_class(root, name) for name in classes]
     bad = [line for listing in listings for line in listing.bad]
     if not bad:
@@ -161,8 +161,11 @@ class _Listing:
     ignored: int
 
 
-def _class_folders(root: Path) -> tuple[tuple[str, ...], int]:
-    """The sorted names of the class folders, and how many files lie beside them."""
+def class_folders(root: Path) -> tuple[tuple[str, ...], int]:
+    """The sorted names of the class folders, and how many files lie beside them.
+
+    Raises DatasetError for what is no folder of class folders; no file is opened.
+    """
     try:
         with os.scandir(root) as found:
             entries = list(found)

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from db.artifacts import ArtifactStore
 from early_exit.backbones import MOBILENET_V2
+from early_exit.dataset import class_folders
 from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
 from early_exit.weights import check_weights, expected_shapes, imagenet_weights, parse_weights, read_file
@@ -88,6 +89,8 @@ def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, l
     """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
     spec = check(request)
     settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
+    if request.dataset is not None:
+        class_folders(request.dataset.resolve())  # before minutes of a download
     weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
     folder = synthetic_folder(store, spec.synthetic) if request.dataset is None else request.dataset

@@ -122,6 +122,15 @@ def test_a_dataset_that_cannot_be_split_is_refused_with_the_counts(
     assert listed == counts
 
 
+@pytest.mark.parametrize("breaking", [missing, empty, a_file])
+def test_a_folder_is_looked_at_before_weights_are_downloaded(home, photographs, breaking):
+    breaking(photographs)
+    nobody = {"https_proxy": "http://127.0.0.1:1"}  # a download would fail
+    done = home.command(*submitting("--dataset", photographs, "--weights", "imagenet"), **nobody)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: dataset '{photographs}': ")
+
+
 def test_all_images_that_do_not_decode_whole_are_listed(home, photographs):
     from PIL import Image
 
@@ -244,7 +253,7 @@ def test_commands_on_a_home_without_runs_say_what_is_wrong(home, database, sqlit
     [
         (("--set", "p_tar=0.805"), "UsageError"),
         (("--dataset", "/no/folder", "--set", "backbone.epochs=1"), "DatasetError"),
-        (("--dataset", "/no/folder", "--weights", "/no/file"), "WeightsError"),
+        (("--dataset", Path(__file__).parents[1], "--weights", "/no/file"), "WeightsError"),
     ],
 )
 def test_debug_shows_the_traceback(home, options, error):
