@@ -303,8 +303,8 @@ def reconcile() -> None:
     """Run the reconciler of a shared cluster."""
     from orchestrator.cluster.reconcile import reconcile_forever
 
-    place, engine = _open(create=True)
-    reconcile_forever(place, engine)
+    _shared(current_place(create=False))
+    reconcile_forever(*_open(create=True))
 
 
 def _open(*, create: bool = False) -> tuple[Place, Engine]:
@@ -321,6 +321,15 @@ def _private(place: Place) -> Place:
     if place.home is None:
         raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
     return place
+
+
+def _shared(place: Place) -> None:
+    if place.home is not None:
+        *others, last = place.variables
+        raise UsageError(
+            "a private cluster has a reconciler of its own; "
+            f"that of a shared one needs {', '.join(others)} and {last}."
+        )
 
 
 def _console() -> Console:
