@@ -81,7 +81,7 @@ def sweep(
 
     ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit that is
     none of them counts nobody. The published rates are quotients of these
-    counts: the spec's columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (docs/paper.md §9).
+    counts: the released columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (docs/paper.md §9).
     """
     n = np.zeros((len(thresholds), 4), np.int64)
     c = np.zeros((len(thresholds), 4), np.int64)

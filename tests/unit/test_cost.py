@@ -16,7 +16,7 @@ CUMULATIVE = [
     *(3.55, 6.98, 16.84, 25.33, 30.45, 34.11, 37.77, 40.26, 43.60, 46.94),
     *(50.28, 54.37, 61.64, 68.91, 74.05, 79.49, 84.94, 92.99, 100.00),
 ]
-"""Spec §5: the 19 blocks at 300×300, as the author logged them in 2021."""
+"""docs/paper.md §5: the 19 blocks at 300×300, as the author logged them in 2021."""
 
 
 def test_mobilenet_v2_costs_what_the_author_logged_digit_for_digit():

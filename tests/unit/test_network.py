@@ -49,7 +49,7 @@ def test_full_width_vectors_have_the_papers_lengths():
 
 
 def test_stages_have_the_papers_parameter_counts():
-    """Spec §5, the network as intended: branches after blocks 3, 10 and 15, which stay in it."""
+    """docs/paper.md §5, the network as intended: branches after blocks 3, 10 and 15, which stay in it."""
     assert layout(PAPERS).stages == ((0, 4), (4, 11), (11, 16), (16, 19))
     features = Backbone(PAPERS).features
     counts = [sum(p.numel() for p in features[a:b].parameters()) for a, b in layout(PAPERS).stages]
@@ -116,7 +116,7 @@ def test_weights_of_another_width_are_refused():
 
 
 def test_heads_for_257_classes_have_the_papers_parameter_counts():
-    """Spec §5: branches of 4·C inputs, and the final exit."""
+    """docs/paper.md §5: branches of 4·C inputs, and the final exit."""
     heads = Heads(Backbone(PAPERS).pooled_sizes, classes=257)
     counts = [sum(p.numel() for p in exit_.parameters()) for exit_ in heads.exits]
     assert counts == [24_929, 66_049, 164_737, 329_217]
