@@ -1,7 +1,6 @@
 """The artifact store: immutable safetensors files named by their own SHA-256, and training checkpoints.
 
-A file becomes visible whole or not at all: temporary name, fsync, rename, fsync of the folder. Every read
-checks the digest.
+Files are written atomically: temporary name, fsync, rename, fsync of the folder. Every read checks the digest.
 """
 
 import hashlib
@@ -51,7 +50,7 @@ class ArtifactStore:
         return self.write_bytes(save({name: np.asarray(t, order="C") for name, t in tensors.items()}), writer)
 
     def write_bytes(self, content: bytes, writer: str) -> StoredFile:
-        """Store a file's content as it is."""
+        """Store bytes unchanged."""
         digest = hashlib.sha256(content).hexdigest()
         uri = uri_of(digest)
         self._replace(uri, content, writer)
@@ -72,7 +71,7 @@ class ArtifactStore:
         return content
 
     def set_aside(self, uri: str) -> None:
-        """Move a bad file out of the way, kept for inspection; one that was made again meanwhile stays."""
+        """Rename a bad file, kept for inspection; one that has been made again since stays."""
         path = self.root / uri
         with suppress(FileNotFoundError):
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
@@ -119,7 +118,7 @@ def uri_of(sha256: str) -> str:
 class CheckpointFile:
     """Where one long training keeps its last epoch; deleted when the job is finished.
 
-    A safetensors file with its SHA-256 behind it: a damaged one must not change a result.
+    A safetensors file with its SHA-256 appended: a damaged one must not change a result.
     """
 
     store: ArtifactStore
@@ -134,18 +133,18 @@ class CheckpointFile:
             return None
         content, digest = saved[:-DIGEST_BYTES], saved[-DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
-            log.warning("checkpoint %s is not what was written: the training starts anew", self.uri)
+            log.warning("checkpoint %s is not what was written: the training starts over", self.uri)
             return None
         return load(content), _metadata(content)
 
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
-        """Replace the checkpoint as a whole."""
+        """Replace the checkpoint atomically."""
         contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
         content = save(contiguous, metadata)
         self.store._replace(self.uri, content + hashlib.sha256(content).digest(), self.writer)
 
     def delete(self) -> None:
-        """Forget it."""
+        """Delete the checkpoint; it may be gone already."""
         (self.store.root / self.uri).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Which jobs to ring for: ready ones within a bounded window per queue, and those queued for too long."""
+"""Which jobs to send messages for: ready ones within a bounded window per queue, and those queued for too long."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from db.clock import now
 from db.models import Job, JobState, Run, RunState
 
 WINDOW = 64
-"""Messages per queue, and as many of other code, that may wait in the broker; the rest waits in SQL."""
+"""Messages per queue that may wait in the broker, and as many for other code; the rest waits in SQL."""
 QUEUES = ("cpu", "gpu")
 
 
@@ -29,10 +29,10 @@ _DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue)
 
 
 def top_up(session: Session, codes: Collection[str]) -> list[Doorbell]:
-    """Queue ready jobs, oldest run first, up to the window of each queue; ring them after the commit.
+    """Queue ready jobs, oldest run first, up to each queue's window; send their messages after the commit.
 
-    Jobs of ``codes``, which the caller's cluster computes, have a window of their own: those of other code may
-    wait for ever.
+    Jobs whose code is in ``codes``, which the caller's cluster runs, have a window of their own: the others may
+    wait forever.
     """
     return [
         doorbell
@@ -70,12 +70,12 @@ def _queue(session: Session, queue: str, ours: ColumnElement[bool]) -> list[Door
 
 
 def forget_rings(session: Session) -> None:
-    """The broker is a new and empty one: every queued job is ready to be rung for."""
+    """The broker is new and empty: every queued job becomes ready again."""
     session.execute(update(Job).where(Job.state == JobState.QUEUED).values(state=JobState.READY))
 
 
 def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorbell]:
-    """Jobs of a queue that were rung for more than ``after_seconds`` ago: their message may be lost."""
+    """Jobs of a queue whose message was sent more than ``after_seconds`` ago and may be lost."""
     statement = (
         update(Job).where(*_silent(queue, after_seconds)).values(dispatched_at=now()).returning(*_DOORBELL)
     )
@@ -83,7 +83,7 @@ def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorb
 
 
 def has_silent(session: Session, queue: str, after_seconds: float) -> bool:
-    """Whether a job of the queue was rung for more than ``after_seconds`` ago and is not claimed yet."""
+    """Whether a job of the queue is unclaimed ``after_seconds`` after its message was sent."""
     silent = select(Job.id).where(*_silent(queue, after_seconds)).limit(1)
     return session.scalar(silent) is not None
 

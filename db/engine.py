@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 30.0
-"""How long a transaction is tried again before the database counts as out of reach."""
+"""How long a transaction is retried before the database counts as unreachable."""
 LONGEST_PAUSE_SECONDS = 1.0
 SWITCH_TRIES = 10
 SQLITE_ARGUMENTS = {"timeout": 60}
@@ -26,7 +26,7 @@ POSTGRES_ARGUMENTS = {
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
 }
-"""A server that has vanished without a word is noticed within 20 s, not after TCP's quarter of an hour."""
+"""A server that vanishes silently is noticed within 20 s, not after TCP's default of 15 minutes."""
 RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03")
 """Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
 
@@ -41,7 +41,7 @@ class DatabaseError(Exception):
 
 
 class Unreachable(Exception):
-    """The database did not answer for as long as patience lasts."""
+    """The database did not answer within the patience allowed."""
 
 
 def open_engine(url: str) -> Engine:
@@ -91,16 +91,16 @@ def reading(engine: Engine) -> Iterator[Session]:
 def write(
     engine: Engine, function: Callable[[Session], Result], patience_seconds: float = PATIENCE_SECONDS
 ) -> Result:
-    """``function(session)`` in one write transaction, run again whole on a deadlock or a lost connection.
+    """Run ``function(session)`` in one write transaction; rerun it whole on a deadlock or a lost connection.
 
-    A commit whose answer was lost may have happened: every function given here is guarded, so that its second
-    time changes nothing. Raises ``Unreachable`` once patience is at an end.
+    A commit whose answer was lost may have happened: every function passed here is guarded, so that a second
+    run changes nothing. Raises ``Unreachable`` when patience runs out.
     """
     return _patiently(engine, writing, function, patience_seconds)
 
 
 def read(engine: Engine, function: Callable[[Session], Result]) -> Result:
-    """``function(session)`` in one read transaction, run again as ``write`` does."""
+    """Run ``function(session)`` in one read transaction; rerun as ``write`` does."""
     return _patiently(engine, reading, function, PATIENCE_SECONDS)
 
 
@@ -142,7 +142,7 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
 
 
 def _use_write_ahead_log(connection: Any) -> None:
-    """Where several processes open a new file at once, SQLite refuses the switch instead of waiting for it."""
+    """When several processes open a new file at once, SQLite refuses the switch instead of waiting."""
     for attempt in range(SWITCH_TRIES):
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()

@@ -1,4 +1,4 @@
-"""What one job's end means for the others of its graph: counters of what is waited for, and skipping."""
+"""What the end of one job means for the rest of its graph: counters of unfinished parents, and skipping."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from db.models import OPEN, Job, JobDependency, JobState
 
 
 def release_children(session: Session, job_id: int) -> None:
-    """Count one parent less; children are locked in id order, so that two parents cannot deadlock."""
+    """Decrement the children's counters; locked in id order, so that two parents cannot deadlock."""
     children = select(JobDependency.child_id).where(JobDependency.parent_id == job_id)
     session.execute(select(Job.id).where(Job.id.in_(children)).order_by(Job.id).with_for_update()).all()
     session.execute(
@@ -26,7 +26,7 @@ def release_children(session: Session, job_id: int) -> None:
 
 
 def skip_descendants(session: Session, job_id: int) -> None:
-    """Everything that waits for a failed job, however far below, is skipped; not by way of what goes on."""
+    """Skip everything that waits for a failed job, at any depth, but not by way of jobs that continue."""
     below = (
         select(JobDependency.child_id.label("id"))
         .where(JobDependency.parent_id == job_id)
@@ -67,8 +67,7 @@ def recount(session: Session, run_id: int) -> int:
 def drifted(session: Session, run_id: int) -> list[dict[str, Any]]:
     """The jobs whose counter is wrong, each with ``waiting_for`` and ``state`` as they should be.
 
-    Counted here, not by the database: for each job anew it would, without statistics of a new table, look
-    through all the others.
+    Counted here, not in SQL: without statistics for a new table, the database would scan all jobs for each job.
     """
     parent = aliased(Job)
     edges = (

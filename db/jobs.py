@@ -1,7 +1,7 @@
 """The guarded transitions of a job: claim, renew, finish, fail, put back, lose.
 
 Every transition is one UPDATE that names the state it leaves and, once running, the attempt; where no row
-answers, somebody else was faster and nothing is written. The caller opens the transaction.
+answers, another process was faster and nothing is written. The caller opens the transaction.
 """
 
 import random
@@ -80,7 +80,7 @@ class Outcome:
 
 
 def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
-    """Hold a ready or queued job for one lease; None where there is nothing to run.
+    """Claim a ready or queued job for one lease; None if there is nothing to run.
 
     A key that already has its artifact is not run: the job succeeds at once. A key that another run's live
     attempt computes raises ``IntegrityError`` (the index ``one_running_job_per_key``): leave it alone.
@@ -150,7 +150,7 @@ def _inputs(session: Session, job_id: int) -> tuple[JobInput, ...]:
 
 
 def renew(session: Session, held: Held) -> bool:
-    """Extend the lease; False where this attempt no longer holds the job."""
+    """Extend the lease; False if this attempt no longer holds the job."""
     statement = update(Job).where(*_is(held)).values(lease_until=now() + LEASE_SECONDS)
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 
@@ -201,11 +201,11 @@ def _succeed(session: Session, held: Held, *, cached: bool) -> bool:
 
 
 def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
-    """Give a job that succeeded its artifact, and everyone who waited for it what follows."""
+    """Attach the artifact to a job that succeeded, and release whatever waited for it."""
     delivered = update(Job).where(Job.id == job_id).values(artifact_id=artifact_id)
     run_id, key = session.execute(delivered.returning(Job.run_id, Job.key)).one()
     release_children(session, job_id)
-    # Another run's job that waited for this key to be computed is rung at once and finds the artifact.
+    # Another run's job that waited for this key is dispatched at once and finds the artifact.
     session.execute(
         update(Job).where(Job.key == key, Job.state == JobState.QUEUED).values(state=JobState.READY)
     )
@@ -213,7 +213,7 @@ def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
 
 
 def fail(session: Session, held: Held, error: str, traceback: str | None, *, retry: bool) -> bool:
-    """Record a failure: the job comes back after a delay, or has failed and its descendants are skipped."""
+    """Record a failure: the job is retried after a delay, or fails for good and its descendants are skipped."""
     failures = session.scalar(select(Job.failures).where(*_is(held)))
     if failures is None:
         return False
@@ -225,12 +225,12 @@ def fail(session: Session, held: Held, error: str, traceback: str | None, *, ret
 
 
 def put_back(session: Session, held: Held, outcome: str) -> bool:
-    """Give a job back without charging it; its counter is rebuilt by who calls."""
+    """Return a job without counting a failure or loss; the caller rebuilds its counter."""
     return _leave(session, held, {"state": JobState.READY}, outcome)
 
 
 def lose(session: Session, held: Held, worker: str) -> bool:
-    """The attempt's worker is lost: the job runs again, or has lost too many and failed."""
+    """The attempt's worker is lost: the job runs again, or fails after too many losses."""
     losses = session.scalar(select(Job.losses).where(*_is(held)))
     if losses is None:
         return False
@@ -243,7 +243,7 @@ def lose(session: Session, held: Held, worker: str) -> bool:
 def _leave(
     session: Session, held: Held, values: Mapping[str, Any], outcome: str, traceback: str | None = None
 ) -> bool:
-    """A running attempt ends without a result; a job that has failed takes what waits for it along."""
+    """End a running attempt without a result; a failed job's descendants are skipped with it."""
     statement = update(Job).where(*_is(held)).values(lease_until=None, **values)
     if session.execute(statement.returning(Job.id)).one_or_none() is None:
         return False

@@ -12,12 +12,12 @@ from db.jobs import Claim, Held, JobInput, fail, lose, put_back
 from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
 
 MAX_REPAIRS = 10
-"""A run may find one input bad this often; a worker that never sees a file would go on for ever."""
+"""How often a run may find one input bad; a worker that never sees a file would go on forever."""
 SET_ASIDE = "input set aside"
 
 
 def expire(session: Session) -> int:
-    """Take back the jobs whose lease has run out, or whose attempt outlived its deadline; returns how many.
+    """Take back jobs whose lease has expired or whose attempt exceeded its deadline; returns how many.
 
     The first is a lost worker, the second a failure of the job's own.
     """
@@ -30,7 +30,7 @@ def expire(session: Session) -> int:
 
 
 def release_worker(session: Session, worker: str, *, charged: bool) -> int:
-    """Take back what a worker held that is surely dead; charged unless its supervisor has ended it."""
+    """Take back what a dead worker held; counted as losses unless its supervisor ended it."""
     return sum(
         lose(session, held, name) if charged else put_back(session, held, "released")
         for held, name, *_ in _running(session, Attempt.worker == worker)
@@ -43,7 +43,7 @@ def busy_processes(session: Session, worker: str) -> set[int]:
 
 
 def release_processes(session: Session, worker: str, processes: Collection[int]) -> int:
-    """Take back what these processes of a worker held, which are surely dead."""
+    """Take back what these dead processes of a worker held."""
     theirs = (Attempt.worker == worker) & Attempt.process.in_(processes)
     return sum(lose(session, held, name) for held, name, *_ in _running(session, theirs))
 
@@ -134,7 +134,7 @@ def _reopen(session: Session, job_id: int) -> None:
 
 
 def is_dead(session: Session, job_id: int, attempt: int) -> bool:
-    """Whether no live attempt can own files of this name any more."""
+    """Whether no live attempt can still own files of this name."""
     alive = exists().where(Job.id == job_id, Job.attempt == attempt, Job.state == JobState.RUNNING)
     return not session.scalar(select(alive))
 

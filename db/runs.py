@@ -1,4 +1,4 @@
-"""Transitions of whole runs: ended, cancelled, tried again; and where a run stands."""
+"""Transitions of whole runs: ended, cancelled, retried; and their progress."""
 
 from collections.abc import Collection
 
@@ -40,9 +40,9 @@ def other_codes(session: Session, run_id: int, codes: Collection[str]) -> list[s
 def settle_run(session: Session, run_id: int) -> None:
     """End a run whose jobs have all ended.
 
-    Who sees none but running jobs left locks the run first: of the last two that finish at the same time, the
+    If only running jobs are left, the run is locked first: of the last two that finish at the same time, the
     second then sees that the first has ended. On Postgres a failure that skips the last waiting jobs may still
-    miss a finish beside it; the reconciler looks again in every round.
+    miss a concurrent finish; the reconciler checks again in every round.
     """
     coming = exists().where(Job.run_id == run_id, Job.state.in_(OPEN), Job.state != JobState.RUNNING)
     if session.scalar(select(coming)):
@@ -108,9 +108,9 @@ def cancel(session: Session, run_id: int) -> int | None:
 
 
 def retry(session: Session, run_id: int) -> int:
-    """Bring back what failed, was cancelled or skipped in an ended run; returns how many jobs.
+    """Retry what failed, was cancelled or was skipped in an ended run; returns how many jobs.
 
-    Their failures and losses are forgotten; nothing that is finished runs again. Raises ``IntegrityError``
+    Their failures and losses are reset; nothing that is finished runs again. Raises ``IntegrityError``
     (the index ``one_active_run_per_identity``) where another run of the same identity is active.
     """
     returned = (

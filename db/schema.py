@@ -1,4 +1,4 @@
-"""Bringing a database to this code's schema; refusing one that is no database of ours or is newer."""
+"""Bring a database to this code's schema; refuse one that is not ours or is newer."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _LOCK = 7_206_118
 def upgrade(engine: Engine) -> None:
     """Create or upgrade the tables and views; raises ``DatabaseError`` in one line where that cannot be.
 
-    Any number of processes may call this at once: the first does it, the others wait.
+    Any number of processes may call this at once: the first migrates, the others wait.
     """
     try:
         with engine.execution_options(reads_only=True).connect() as connection:

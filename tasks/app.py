@@ -22,7 +22,7 @@ VISIBILITY_SECONDS = 24 * 3600
 def create_app(broker_url: str | None, patience_seconds: float = 5) -> Celery:
     """The app with every setting that the engine relies on; ``broker_url`` None only to look at its tasks.
 
-    ``patience_seconds``: how long a broker that says nothing, or is not there, is waited for.
+    ``patience_seconds``: how long to wait for a broker that is silent or absent.
     """
     app = Celery("orchestrator", broker=broker_url, set_as_current=False)
     app.conf.update(

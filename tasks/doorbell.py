@@ -1,4 +1,4 @@
-"""Rings for jobs after the commit that queued them. A doorbell that is not heard is rung again from SQL."""
+"""Send a message per job after the commit that queued it; a lost one is sent again from SQL."""
 
 import logging
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
-    """Publish one message per doorbell; False when the broker cannot be reached, which loses nothing."""
+    """Publish one message per doorbell; False if the broker cannot be reached, which loses nothing."""
     try:
         with app.producer_or_acquire() as producer:
             for bell in doorbells:
@@ -26,13 +26,13 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
                     retry=False,
                 )
     except (OperationalError, OSError) as error:
-        log.warning("broker not reached, the reconciler rings again: %s", error)
+        log.warning("broker not reached, the reconciler sends again: %s", error)
         return False
     return True
 
 
 def waiting_messages(app: Celery, queue: str) -> int | None:
-    """Messages that wait in a queue; None when the broker cannot be reached."""
+    """Messages that wait in a queue; None if the broker cannot be reached."""
     with app.connection_for_read() as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)

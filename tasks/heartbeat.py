@@ -1,4 +1,4 @@
-"""Renews the lease of a running attempt from a thread, and stops the attempt once it is fenced out."""
+"""Renew the lease of a running attempt from a thread, and stop the attempt once it is fenced out."""
 
 import _thread
 import faulthandler
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 BEAT_SECONDS = LEASE_SECONDS / 4
 HANG_SECONDS = 4 * LEASE_SECONDS
-"""A process whose threads get no turn for this long, or that does not stop when it must, is ended."""
+"""A process whose threads are starved for this long, or that does not stop when told to, is killed."""
 
 
 class LeaseLost(BaseException):
@@ -87,7 +87,7 @@ class Heartbeat:
                 return
 
     def _watch(self) -> None:
-        """Put the process's end off, again and again, for as long as the attempt is held."""
+        """Keep postponing the process's end for as long as the attempt is held."""
         while not self._lost.is_set():
             faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
             if self._stopped.wait(BEAT_SECONDS):

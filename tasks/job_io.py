@@ -75,7 +75,7 @@ class JobContext:
 
 @dataclass(frozen=True)
 class SavedProgress:
-    """A checkpoint whose saving resets the losses of workers; an attempt that is fenced out stops there."""
+    """A checkpoint that resets the count of lost workers when saved; a fenced-out attempt stops there."""
 
     file: CheckpointFile
     context: JobContext
@@ -85,7 +85,7 @@ class SavedProgress:
         return self.file.load()
 
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
-        """Replace the checkpoint; raises ``LeaseLost`` where the attempt is fenced out."""
+        """Replace the checkpoint; raises ``LeaseLost`` if the attempt is fenced out."""
         claim = self.context.claim
         if not write(self.context.engine, lambda session: renew(session, claim)):
             raise LeaseLost
@@ -93,7 +93,7 @@ class SavedProgress:
         write(self.context.engine, lambda session: saved_progress(session, claim))
 
     def delete(self) -> None:
-        """Forget it."""
+        """Delete the checkpoint."""
         self.file.delete()
 
 

@@ -1,4 +1,4 @@
-"""One delivery of a doorbell: claim the job, compute it with no transaction open, finish, ring for the next."""
+"""One delivery of a message: claim the job, compute it with no transaction open, finish, dispatch the next."""
 
 import importlib
 import logging
@@ -45,7 +45,7 @@ class Workplace:
 
 
 def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
-    """Execute one job if it is there to be claimed; returns the doorbells to ring next."""
+    """Execute one job if it can be claimed; returns the messages to send next."""
     try:
         held = write(workplace.engine, lambda session: claim(session, job_id, workplace.worker))
     except IntegrityError:
@@ -114,13 +114,13 @@ def _compute(context: JobContext, stage: ModuleType) -> Outcome:
 
 
 def _storable(text: str) -> str:
-    """Without what a text column refuses: NUL, and the halves of characters in odd file names."""
+    """``text`` without what a text column refuses: NUL, and lone surrogates from odd file names."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 @cache
 def _adapter(stage: str) -> TypeAdapter[StageParams]:
-    """Built once per process: it takes longer than most of what it validates."""
+    """Built once per process: building takes longer than most validations."""
     return TypeAdapter(STAGES[stage])
 
 
@@ -130,7 +130,7 @@ def _peak_memory_bytes() -> int:
 
 
 def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
-    """Give ``app`` one task per stage, so that Flower reads well; all of them do the same."""
+    """Register one task per stage, so that Flower reads well; all of them do the same."""
 
     def deliver(job_id: object) -> None:
         if type(job_id) is not int or not 0 < job_id <= LARGEST_JOB:  # True is an int to isinstance

@@ -4,11 +4,11 @@ from kombu.transport import redis, virtual
 
 
 class QoS(redis.QoS):
-    """Lets go of a message also where the broker did not hear that it is acknowledged.
+    """Releases a message even if the broker did not receive its acknowledgement.
 
-    Kombu's own counts it as being worked on until the connection ends, so that one process of the pool is never
-    given a job again; and a connection that was only silent does not end. A doorbell that the broker keeps for
-    that reason rings once more when it is redelivered, and its claim finds nothing to do.
+    Kombu's own counts it as unacknowledged until the connection ends, so that one process of the pool is never
+    given a job again; and a connection that was only silent does not end. A message that the broker keeps for
+    that reason is redelivered, and its claim finds nothing to do.
     """
 
     def ack(self, delivery_tag: str) -> None:

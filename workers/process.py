@@ -47,5 +47,5 @@ def refuse_unsafe_start(**_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def acknowledge_in_vain(**_: Any) -> None:
-    """Keep no process of the pool waiting for a broker that did not hear an acknowledgement."""
+    """Use a QoS that keeps no process waiting for a broker that missed an acknowledgement."""
     Channel.QoS = QoS
