@@ -3,10 +3,12 @@
 import io
 import itertools
 import json
+import pkgutil
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from sqlalchemy import Engine
 from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.models import JobState
+from orchestrator import report
 from orchestrator.errors import OrchestratorError
 from orchestrator.files.folder import new_folder
 from orchestrator.report.findings import Findings, findings
 from orchestrator.report.panels import INK, PAPER, STYLE
-from orchestrator.report.sections import Drawing, Section, sections
+from orchestrator.report.question import Drawing, Question, Section
 from orchestrator.results.formats import TEXTS
-from orchestrator.runs.manifest import utc
+from orchestrator.runs.manifest import Manifest, utc
 from orchestrator.runs.progress import Standing, failures, standing
 
 MARK = '<meta name="generator" content="orchestrator report">'
@@ -66,24 +69,36 @@ def write_report(
     stood = Standings(standing(engine, run_id), failures(engine, run_id, SHOWN_FAILURES))
     with reading(engine) as session:
         found = findings(session, store, run_id)
+        shown = sections(found)
+    if not shown:
+        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
     replaced = _figures_of_ours(folder)
     target = folder / ".next" if replaced is not None else folder
     if replaced is not None:
         shutil.rmtree(target, ignore_errors=True)
-    shown = sections(found)
-    if not shown:
-        raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
     with new_folder(target) as content:
         drawn = _save(shown, content / "figures")
-        (content / "report.html").write_text(page(found, shown, drawn, stood), encoding="utf-8")
+        (content / "report.html").write_text(page(found.run, shown, drawn, stood), encoding="utf-8")
     if replaced is not None:
         _move(target, folder, replaced)
     console.print(f"Report of run {run_id}: {folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
-def page(found: Findings, shown: list[Section], drawn: dict[str, Markup], stood: Standings) -> str:
+def questions() -> list[Question]:
+    """What the modules of this package ask, in the order of the page."""
+    names = (module.name for module in pkgutil.iter_modules(report.__path__, f"{report.__name__}."))
+    asked = (getattr(import_module(name), "QUESTION", None) for name in names)
+    return sorted(filter(None, asked), key=lambda question: question.place)
+
+
+def sections(found: Findings) -> list[Section]:
+    """The answers of a run that have something to show, in the order of the page."""
+    answers = (question.answer(found) for question in questions())
+    return [section for section in answers if section.drawings or section.grids]
+
+
+def page(run: Manifest, shown: list[Section], drawn: dict[str, Markup], stood: Standings) -> str:
     """The HTML; ``drawn`` holds the figures to be put into it, by name."""
-    run = found.run
     environment = Environment(
         loader=PackageLoader("orchestrator.report"),
         autoescape=True,

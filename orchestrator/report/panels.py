@@ -197,6 +197,33 @@ def draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, sc
         )
 
 
+def by_network(frame: pd.DataFrame, lines: dict[str, Line], by: str) -> Figure:
+    """Milliseconds against the level, a row per network and a line for each value of the column ``by``."""
+    networks = in_order(frame["network"])
+    figure, panels = grid(len(networks), len(distortions(frame)))
+    for row, network in zip(panels, networks, strict=True):
+        levels(row, frame[frame["network"] == network], lines, by, scale=1000)
+        row[0].set_ylabel(f"latency, {network}, ms")
+        for panel in row:
+            panel.set_ylim(bottom=0)
+    return with_legend(figure, panels[0][0])
+
+
+def over_targets(row: Sequence[Axes], frame: pd.DataFrame, shown: list[tuple[str, int]], x: str) -> None:
+    """A panel per condition of ``shown``, in it a line per policy over the column ``x``."""
+    for panel, (kind, level) in zip(row, shown, strict=True):
+        there = frame[(frame["kind"] == kind) & (frame["level"] == level)]
+        for policy, line in policy_lines(frame["policy"]).items():
+            curve = there[there["policy"] == policy].sort_values(x)
+            draw(panel, curve[x], curve, replace(line, marker=""))
+
+
+def name_conditions(row: Sequence[Axes], shown: list[tuple[str, int]]) -> None:
+    """A title above each panel of ``over_targets``."""
+    for panel, condition in zip(row, shown, strict=True):
+        panel.set_title(condition_name(*condition))
+
+
 def name_levels(row: Sequence[Axes], frame: pd.DataFrame) -> None:
     """Ticks at the levels there are, and the unit on the lowest row."""
     for panel, kind in zip(row, distortions(frame), strict=True):

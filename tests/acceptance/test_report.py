@@ -12,7 +12,7 @@ from PIL import Image
 from db.artifacts import ArtifactStore
 from db.engine import open_engine, reading
 from orchestrator.report.findings import findings
-from orchestrator.report.sections import sections
+from orchestrator.report.page import sections
 
 SECTIONS = ("accuracy", "offloading", "latency", "trade-off", "examples", "classifier-confusion")
 SECTIONS += ("cross-expert", "payload-accuracy", "calibration", "outage", "deadlines")

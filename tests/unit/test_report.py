@@ -9,8 +9,13 @@ from matplotlib import rc_context
 from db.models import RunState
 from orchestrator.errors import UsageError
 from orchestrator.files.folder import new_folder
-from orchestrator.report import deployed, figures, follow_ups
-from orchestrator.report.findings import Findings
+from orchestrator.report.accuracy import accuracy
+from orchestrator.report.calibration import reliability
+from orchestrator.report.classifier import classifier_cost
+from orchestrator.report.deadlines import deadlines
+from orchestrator.report.experts import cross_expert
+from orchestrator.report.latency import where_time_goes
+from orchestrator.report.offloading import offloading
 from orchestrator.report.page import (
     MARK,
     SETTINGS,
@@ -18,9 +23,11 @@ from orchestrator.report.page import (
     _figures_of_ours,
     inlined,
     page,
+    questions,
 )
 from orchestrator.report.panels import INK, policy_lines, with_every_kind
-from orchestrator.report.sections import Section
+from orchestrator.report.question import Section
+from orchestrator.results.layouts import LAYOUTS
 from orchestrator.results.tables import Grid
 from orchestrator.runs.manifest import Manifest
 from orchestrator.runs.progress import Standing
@@ -54,11 +61,10 @@ RUN = Manifest(
 
 
 def shown(state, failures=()):
-    found = Findings(RUN, [], [], pd.DataFrame(), [])
     grid = Grid(f"Title {HOSTILE}", ["kind"], [[HOSTILE]], "caption")
     sections = [Section("accuracy", "Accuracy", "lead", grids=[grid], notes=(HOSTILE,))]
     now = Standing(state, {"sweep": {"succeeded": 3, "failed": 1}})
-    return page(found, sections, {}, Standings(now, list(failures)))
+    return page(RUN, sections, {}, Standings(now, list(failures)))
 
 
 def test_what_comes_from_outside_is_text():
@@ -92,6 +98,17 @@ def test_the_policy_lets_nothing_be_loaded():
     assert re.findall(r'(?:src|href)="(?!#)', text) == []
 
 
+def test_every_table_of_results_is_shown_by_one_question():
+    shown = [name for question in questions() for name in question.tables]
+    assert sorted(shown) == sorted(layout.table for layout in LAYOUTS)
+
+
+def test_questions_have_names_and_places_of_their_own():
+    asked = questions()
+    assert len({question.name for question in asked}) == len(asked)
+    assert [question.place for question in asked] == sorted({question.place for question in asked})
+
+
 def frame():
     """Overall accuracy of one policy at three conditions, over two seeds."""
     lines = [("pristine", 0, 0.9), ("gaussian_blur", 3, 0.5), ("gaussian_noise", 20, 0.4)]
@@ -110,7 +127,7 @@ def svg_of(figure, name, tmp_path):
 
 def test_figures_of_a_page_share_no_ids_and_take_its_colours(tmp_path):
     with rc_context(SETTINGS):
-        one, two = (svg_of(figures.offloading(frame()), name, tmp_path) for name in ("one", "two"))
+        one, two = (svg_of(offloading(frame()), name, tmp_path) for name in ("one", "two"))
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two)]
     assert ids[0]
     assert ids[0].isdisjoint(ids[1])
@@ -121,7 +138,7 @@ def test_figures_of_a_page_share_no_ids_and_take_its_colours(tmp_path):
 
 
 def test_a_line_goes_through_the_means_in_percent_and_its_band_through_the_interval():
-    figure = figures.offloading(frame().assign(policy="pristine"))
+    figure = offloading(frame().assign(policy="pristine"))
     blur, noise = figure.axes
     line = next(line for line in blur.lines if line.get_label() == "pristine expert")
     assert line.get_xydata().tolist() == [[0, 90], [3, 50]]
@@ -131,7 +148,7 @@ def test_a_line_goes_through_the_means_in_percent_and_its_band_through_the_inter
 
 
 def test_one_seed_has_no_band():
-    figure = figures.offloading(frame().assign(policy="pristine", ci95=None))
+    figure = offloading(frame().assign(policy="pristine", ci95=None))
     assert [len(panel.collections) for panel in figure.axes] == [0, 0]
 
 
@@ -152,7 +169,7 @@ def test_every_one_of_three_distortions_has_the_ticks_of_its_own_levels():
         )
     )
     ticks = [[0, 3], [0, 40], [0, 90]]
-    for figure, rows in ((figures.offloading(three), 1), (figures.accuracy(three, 0.8), 2)):
+    for figure, rows in ((offloading(three), 1), (accuracy(three, 0.8), 2)):
         assert [panel.get_xticks().tolist() for panel in figure.axes] == rows * ticks
 
 
@@ -183,7 +200,7 @@ def test_bars_stack_the_parts_of_a_latency():
         for kind, level in (("pristine", 0), ("gaussian_blur", 3))
         for name, seconds in (parts | whole).items()
     ]
-    (panel,) = figures.where_time_goes(with_every_kind(pd.DataFrame(lines))).axes
+    (panel,) = where_time_goes(with_every_kind(pd.DataFrame(lines))).axes
     assert len(panel.patches) == 2 * 2 * 4
     tops = {round(bar.get_y() + bar.get_height(), 6) for bar in panel.patches}
     assert tops == {1, 3, 7, 15}  # milliseconds
@@ -206,7 +223,7 @@ def test_a_reliability_diagram_is_accuracy_over_confidence_by_bin():
         {"expert": "pristine", "exit": 1, "calibrated": when, "quantity": "ece", "mean": mean}
         for when, mean in ((0, 0.265), (1, 0.0))
     )
-    figure = follow_ups.reliability(bins, errors)
+    figure = reliability(bins, errors)
     assert curves(figure) == [
         {"before calibration": [[56.25, 25], [96.875, 75]], "after calibration": [[50, 50]]}
     ]
@@ -221,7 +238,7 @@ def test_deadlines_are_drawn_over_target_times_for_pristine_the_middle_and_the_s
         for kind, level in (("pristine", 0), *(("gaussian_blur", level) for level in (1, 2, 3)))
         for t_tar, missed in ((0.0, 1.0), (0.5, level / 10))
     ]
-    figure = follow_ups.deadlines(pd.DataFrame(lines), "gaussian_blur")
+    figure = deadlines(pd.DataFrame(lines), "gaussian_blur")
     assert [panel.get_title() for panel in figure.axes] == ["pristine", "blur 2", "blur 3", "", "", ""]
     label = "oracle: the true kind's expert"
     assert curves(figure)[:3] == [{label: [[0, 100], [0.5, 10 * level]]} for level in (0, 2, 3)]
@@ -239,7 +256,7 @@ def test_what_the_classifier_costs_is_drawn_in_points_and_milliseconds():
         | {"ci95": None}
         for kind, level in conditions
     )
-    lost, more, longer = curves(deployed.classifier_cost(answers, times))
+    lost, more, longer = curves(classifier_cost(answers, times))
     assert [list(panel.values()) for panel in (lost, more, longer)] == [
         [[[0, 2], [20, 2]]],
         [[[0, -1], [20, -1]]],
@@ -254,7 +271,7 @@ def test_the_cross_expert_matrix_has_a_row_per_condition_and_a_column_per_expert
         for (kind, level), means in shares.items()
         for policy, mean in zip(("pristine", "gaussian_blur"), means, strict=True)
     )
-    (panel,) = deployed.cross_expert(cells).axes
+    (panel,) = cross_expert(cells).axes
     assert [text.get_text() for text in panel.texts] == [
         "90.0 ± 1.0",
         "80.0 ± 1.0",
