@@ -33,7 +33,7 @@ class Examples:
     images: dict[int, Images]
     spectra: dict[int, Images]
     missing: tuple[str, ...]
-    """Why there are none of some, a line each."""
+    """Why some of them are not there, a line per reason."""
 
 
 def examples(shown: Examples) -> Figure:

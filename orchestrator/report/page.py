@@ -32,7 +32,7 @@ from orchestrator.runs.manifest import Manifest, utc
 from orchestrator.runs.progress import Standing, failures, standing
 
 MARK = '<meta name="generator" content="orchestrator report">'
-"""What a report of ours starts with; only such a one is replaced."""
+"""At the top of every report of ours; a page without it is never replaced."""
 
 SETTINGS: dict[Any, Any] = {**STYLE, "svg.fonttype": "none", "font.family": "sans-serif"}
 """Text stays text in SVG: smaller, and a reader can search it."""
@@ -134,6 +134,7 @@ def _bounds(size: re.Match[str]) -> str:
 
 
 def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
+    """Draw everything, a process per core; returns what belongs into the page, by name of the drawing."""
     folder.mkdir()
     drawings = [drawing for section in shown for drawing in section.drawings]
     with ProcessPoolExecutor() as pool:

@@ -1,8 +1,9 @@
-"""What all figures share: how a policy, a kind and a unit look, panels by distortion, lines over levels.
+"""What all figures share: names and looks of policies and kinds, a panel per distortion, lines over levels.
 
-A frame has one estimate per line: ``mean`` and ``ci95`` (half the 95 % interval over seeds; missing for a
-single seed) beside what it is of, in the views' units. Colours are Okabe and Ito's and a grey, which
-colour-blind readers tell apart. Nothing here touches pyplot, so that nothing stays behind.
+A frame has one estimate per row: ``mean`` and ``ci95`` (half the 95 % interval over seeds; missing for a
+single seed) in the unit of its view, beside columns that say what is estimated. The colours are Okabe and
+Ito's and a grey, which colour-blind readers can tell apart. Nothing here uses pyplot, which would keep every
+figure in memory.
 """
 
 import itertools
@@ -49,17 +50,17 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
 
 
 def kind_name(kind: str) -> str:
-    """As people say it."""
+    """The name of a kind, as people say it."""
     return kind if kind == PRISTINE or kind not in known() else distortion(kind).name
 
 
 def unit(kind: str) -> str:
-    """What a level of it is, for an axis."""
+    """What the levels of a kind are, as the label of an axis; empty for pristine."""
     return "" if kind == PRISTINE else distortion(kind).axis
 
 
 def condition_name(kind: str, level: int) -> str:
-    """As in ``blur 3``."""
+    """A kind and its level, as in ``blur 3``."""
     return f"{kind_name(kind)} {level}" if level else PRISTINE
 
 
@@ -86,11 +87,12 @@ POLICY_LINES = {
     EDGE_ONLY: Line("edge only", VERMILION, "-.", 1.4, "v"),
     CLOUD_ONLY: Line("cloud only", GREY, "-.", 1.4, "D"),
 }
-"""The oracle is one of the experts at every level: a thin line over a wide one, in that one's band."""
+"""The oracle equals one of the experts at every level: its thin line lies on that expert's wide one and has no
+band of its own."""
 
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, GREY, INK)
 MARKERS = "osv^D*PX"
-"""Of lines that are no policies."""
+"""Of the lines of anything but policies."""
 
 
 def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
@@ -112,7 +114,7 @@ def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
 
 
 def other_lines(names: Iterable[object]) -> dict[str, Line]:
-    """Of anything else, at most eight of them."""
+    """How anything else looks, by name; no more than the first eight have a line."""
     looks = zip(COLOURS, MARKERS, strict=True)
     return {
         str(name): Line(str(name), colour, width=1.4, marker=marker)
@@ -121,7 +123,7 @@ def other_lines(names: Iterable[object]) -> dict[str, Line]:
 
 
 def with_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same, whose parts remember all its kinds: one of which a run has no result has an empty panel."""
+    """The same frame, every selection of which remembers all kinds: one without results has an empty panel."""
     if "kind" not in frame:
         return frame
     kinds = in_order(frame["kind"].astype(str))
@@ -129,12 +131,12 @@ def with_every_kind(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def distortions(frame: pd.DataFrame) -> list[str]:
-    """The kinds of ``with_every_kind``, each of which has a panel; pristine, level 0 of all, where it is alone."""
+    """The kinds of ``with_every_kind`` that have a panel: pristine is level 0 of all others, or alone."""
     return [str(kind) for kind in frame["kind"].cat.categories if kind != PRISTINE] or [PRISTINE]
 
 
 def conditions(frame: pd.DataFrame) -> list[tuple[str, int]]:
-    """Every kind and level in it, pristine first."""
+    """Every (kind, level) of a frame, pristine first."""
     there = set(zip(frame["kind"], frame["level"], strict=True))
     kinds = in_order(frame["kind"])
     return sorted(there, key=lambda condition: (kinds.index(condition[0]), condition[1]))
@@ -150,7 +152,7 @@ def shown_levels(frame: pd.DataFrame, kind: str) -> list[tuple[str, int]]:
 
 
 def grid(rows: int, columns: int, height: float = 2.4) -> tuple[Figure, list[list[Axes]]]:
-    """Panels of ``height`` inches that share the axes of their row and of their column."""
+    """A figure and its rows of panels, each ``height`` inches high; rows share a y axis and columns an x axis."""
     figure = Figure(figsize=(WIDTH * max(1, columns / 4), height * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey="row", sharex="col")
     return figure, [list(row) for row in panels]
@@ -159,7 +161,7 @@ def grid(rows: int, columns: int, height: float = 2.4) -> tuple[Figure, list[lis
 def levels(
     row: Sequence[Axes], frame: pd.DataFrame, lines: dict[str, Line], by: str = "policy", scale: float = 100
 ) -> None:
-    """A panel per distortion: a line for each value of the column ``by``."""
+    """A panel per distortion, in it a line for each value of the column ``by``."""
     for panel, kind in zip(row, distortions(frame), strict=True):
         for value, line in lines.items():
             over_levels(panel, with_pristine(frame[frame[by] == value], kind), line, scale)
@@ -167,7 +169,7 @@ def levels(
 
 
 def with_pristine(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The lines of ``kind`` and, as level 0 of it, of pristine images."""
+    """The rows of ``kind`` and, as its level 0, those of pristine images."""
     return frame[frame["kind"].isin((PRISTINE, kind))]
 
 
@@ -178,7 +180,7 @@ def over_levels(panel: Axes, frame: pd.DataFrame, line: Line, scale: float = 100
 
 
 def draw(panel: Axes, x: "pd.Series[float]", frame: pd.DataFrame, line: Line, scale: float = 100) -> None:
-    """Means as a line, intervals as a band around it where there are any."""
+    """Means as a line, and the intervals, where there are any, as a band around it."""
     mean, ci95 = scale * frame["mean"].astype(float), scale * frame["ci95"].astype(float)
     panel.plot(
         x,
@@ -233,14 +235,14 @@ def name_levels(row: Sequence[Axes], frame: pd.DataFrame) -> None:
 
 
 def percent(row: Sequence[Axes], label: str) -> None:
-    """The whole range from 0 to 100."""
+    """The label of a row, whose y axis goes from 0 to 100 %."""
     row[0].set_ylabel(label)
     for panel in row:
         panel.set_ylim(-3, 103)
 
 
 def differences(row: Sequence[Axes]) -> None:
-    """A line at 0, and at least one unit to either side of it; no interval takes more than a hundred."""
+    """A line at 0, and a y axis of at least one unit on either side of it and of about 100 at most."""
     for panel in row:
         panel.axhline(0, color=INK, linewidth=0.8)
     low, high = row[0].get_ylim()
@@ -248,7 +250,7 @@ def differences(row: Sequence[Axes]) -> None:
 
 
 def with_legend(figure: Figure, *panels: Axes) -> Figure:
-    """One legend above all panels, of what is in ``panels``."""
+    """The figure under one legend of all that is drawn in ``panels``."""
     handles: dict[str, Artist] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):

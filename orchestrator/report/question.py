@@ -4,7 +4,7 @@ Every module of this package that declares a ``QUESTION`` is a section of the pa
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
@@ -46,8 +46,8 @@ class Section:
     name: str
     title: str
     lead: str
-    drawings: list[Drawing] = field(default_factory=list)
-    grids: list[Grid] = field(default_factory=list)
+    drawings: tuple[Drawing, ...] = ()
+    grids: tuple[Grid, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -68,15 +68,15 @@ class Question:
     """Names of the layouts whose tables stand below the figures, those of every fidelity."""
 
     def answer(self, found: Findings) -> Section:
-        """What this run says; it has neither drawings nor grids where the run has no results for it."""
+        """What this run says about it; without any results, a section with neither drawings nor grids."""
         shown = list(self.drawings(found))
         missing = dict.fromkeys(one.why for one in shown if isinstance(one, Missing))
         return Section(
             self.name,
             self.title,
             self.lead,
-            [one for one in shown if isinstance(one, Drawing)],
-            [table.grid() for name in self.tables for table in found.of(name)],
+            tuple(one for one in shown if isinstance(one, Drawing)),
+            tuple(table.grid() for name in self.tables for table in found.of(name)),
             tuple(missing),
         )
 
@@ -84,7 +84,7 @@ class Question:
 def one_of_each(
     found: Findings, name: str, draw: Callable[[pd.DataFrame], Figure], more: str = ""
 ) -> Iterator[Drawing]:
-    """The common case: for every fidelity, one figure of the table ``name``, under its title and ``more``."""
+    """The common case: one figure of the table ``name`` per fidelity; the caption is its title and ``more``."""
     for table in found.of(name):
         drawing = Drawing(
             file_name(name), partial(draw, found.frame(name, table.fidelity)), table.title + more
@@ -93,12 +93,12 @@ def one_of_each(
 
 
 def file_name(table: str) -> str:
-    """Of the figure of a table."""
+    """Of a table's figure, without a suffix."""
     return table.replace("_", "-")
 
 
 def full_caption(run: Manifest, what: str, fidelity: str, note: str = "") -> str:
-    """What a figure shows, of which fidelity, images and seeds, and the note."""
+    """``what`` the figure shows, of which fidelity, images and seeds, and the note."""
     named = "" if fidelity in what else f", fidelity {fidelity}"
     seeds = f"seed {run.seeds[0]}"
     if len(run.seeds) > 1:

@@ -62,7 +62,7 @@ RUN = Manifest(
 
 def shown(state, failures=()):
     grid = Grid(f"Title {HOSTILE}", ["kind"], [[HOSTILE]], "caption")
-    sections = [Section("accuracy", "Accuracy", "lead", grids=[grid], notes=(HOSTILE,))]
+    sections = [Section("accuracy", "Accuracy", "lead", grids=(grid,), notes=(HOSTILE,))]
     now = Standing(state, {"sweep": {"succeeded": 3, "failed": 1}})
     return page(RUN, sections, {}, Standings(now, list(failures)))
 
