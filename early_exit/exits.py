@@ -6,17 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from early_exit.distortion import expert_of, known
-from early_exit.vocabulary import (
-    ASKING_CLASSIFIER,
-    CLOUD_ONLY,
-    EDGE_ONLY,
-    EXITS,
-    GENERALIST,
-    PRISTINE,
-    THRESHOLDS,
-    TOTAL,
-)
+from early_exit.vocabulary import EXITS
+
+THRESHOLDS = tuple(i / 100 for i in range(101))
+"""The 101 values of p_tar that a sweep counts at."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ def decide(
     ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first of ``exits`` whose confidence
     exceeds ``p_tar`` strictly. All others leave at the last, which answers when its confidence is at least
     ``p_tar``; otherwise the most confident of ``exits`` does, the earliest of equals (docs/paper.md §8). ``exits`` are
-    ascending and all four of them in the paper; see ``exits_of``.
+    ascending and all four of them in the paper; see ``Policy.exits``.
     """
     there, last = np.isin(EXITS, exits), exits[-1] - 1
     said = np.where(there, confidence, -np.inf)  # (N, 4)
@@ -93,27 +86,3 @@ def sweep(
         c[row] = np.bincount(left[answer == label], minlength=5)[1:]
         r[row] = branches * (confidence[:, :3] >= p_tar).sum(axis=0)
     return SweepCounts(n, c, r)
-
-
-def expert_for(policy: str, kind: str, predicted: str | None) -> str:
-    """The expert that decides about an image of true kind ``kind`` which the classifier takes for ``predicted``.
-
-    ``predicted`` may be None where the policy needs no classifier. Raises ValueError for an unknown policy, and
-    for the policy `classifier` without what it saw.
-    """
-    if policy in (PRISTINE, GENERALIST, *known()) or policy.startswith(f"{TOTAL}_"):
-        return policy
-    if policy == "oracle":
-        return expert_of(kind)
-    if policy == CLOUD_ONLY:
-        return PRISTINE
-    if policy not in ASKING_CLASSIFIER:
-        raise ValueError(f"unknown policy {policy!r}: it asks no expert that there is")
-    if predicted is None:
-        raise ValueError(f"policy {policy!r} needs the kind that the classifier saw")
-    return predicted
-
-
-def exits_of(policy: str) -> tuple[int, ...]:
-    """The exits that ``policy`` has: all four but without a cloud, or without an edge."""
-    return {EDGE_ONLY: EXITS[:3], CLOUD_ONLY: EXITS[3:]}.get(policy, EXITS)

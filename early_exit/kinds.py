@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from early_exit.distortion import allowed, distortion, expert_of
-from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, GENERALIST, PRISTINE, TOTAL
+from early_exit.policies import GENERALIST, TOTAL, policies_of, total_of
+from early_exit.vocabulary import PRISTINE
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,12 @@ class Kinds:
     @property
     def totals(self) -> dict[str, str]:
         """The kind of each expert that all layers are trained for (docs/paper.md §6, "total")."""
-        return {f"{TOTAL}_{kind}": kind for kind in self.experts[1:] if TOTAL in self.baselines}
+        return {total_of(kind): kind for kind in self.experts[1:] if TOTAL in self.baselines}
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """Whose expert decides: a fixed one, the true kind's, or the one of the kind the classifier sees.
-
-        Then the baselines: those with an expert of their own, and the deployed system cut in two.
-        """
-        cut = (policy for policy in (EDGE_ONLY, CLOUD_ONLY) if policy in self.baselines)
-        more = (*self.learned, *self.totals)[len(self.experts) :]
-        return (*self.experts, "oracle", "classifier", *more, *cut)
+        """Names of the policies that are evaluated: the paper's, then those of the baselines."""
+        return policies_of(self.experts, self.baselines)
 
     @property
     def conditions(self) -> list[tuple[str, int]]:

@@ -15,6 +15,12 @@ from early_exit.exits import decide
 from early_exit.uncertainty import mean_and_ci95
 from early_exit.vocabulary import EXITS
 
+THRESHOLDS = tuple(i / 100 for i in range(50, 100, 2))
+"""p_tar that outages are computed at: 0.50, 0.52 … 0.98."""
+
+DEADLINES = tuple(milliseconds / 1000 for milliseconds in range(0, 2501, 50))
+"""t_tar in seconds that missed deadlines are computed at: 0, 0.05 … 2.5."""
+
 BATCH_SIZE = 256
 SHUFFLES = 100
 

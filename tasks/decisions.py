@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.artifacts import Tensors
-from early_exit.exits import expert_for
+from early_exit.policies import Policy
 from tasks.job_io import Input, JobContext
 
 
@@ -18,7 +18,7 @@ class Answers:
     labels: np.ndarray
 
 
-def answers(context: JobContext, policy: str, kind: str) -> Answers:
+def answers(context: JobContext, policy: Policy, kind: str) -> Answers:
     """The answers of the expert that ``policy`` asks for each image of true kind ``kind``."""
     shards: dict[str, list[Input]] = {}
     for source in context.inputs("predict"):
@@ -36,14 +36,14 @@ def answers(context: JobContext, policy: str, kind: str) -> Answers:
     )
 
 
-def _chosen(context: JobContext, policy: str, kind: str, count: int) -> list[str]:
-    """The expert for each image; only those of ``ASKING_CLASSIFIER`` look at what was predicted."""
+def _chosen(context: JobContext, policy: Policy, kind: str, count: int) -> list[str]:
+    """The expert for each image."""
+    if not policy.asks_classifier:
+        return [policy.expert_for(kind)] * count
     classified = context.inputs("classify")
-    if not classified:
-        return [expert_for(policy, kind, None)] * count
     predicted = np.concatenate([source.load()["predicted"] for source in classified])
     kinds = classified[0].params["kinds"]
-    return [expert_for(policy, kind, kinds[number]) for number in predicted]
+    return [policy.expert_for(kind, kinds[number]) for number in predicted]
 
 
 def _concatenated(shards: list[Tensors]) -> Tensors:

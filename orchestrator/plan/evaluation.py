@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from early_exit.distortion import version_of
-from early_exit.exits import expert_for
 from early_exit.fidelity import FIDELITIES
-from early_exit.vocabulary import ASKING_CLASSIFIER, PRISTINE
+from early_exit.policies import policy
+from early_exit.vocabulary import PRISTINE
 from orchestrator.plan.graph import TEST, Plan, Variant
 from orchestrator.plan.spec import Spec
 from tasks.params import (
@@ -90,23 +90,23 @@ class Evaluation:
         Times do not depend on what the weights are: seeds share a measurement.
         """
         spec, after = self.spec, {last} - {measured}
-        for policy in self.spec.kinds.policies:
+        for name in self.spec.kinds.policies:
             for kind, level in spec.kinds.conditions:
-                reads = [measured, *self._decisions(policy, kind, level)]
-                where = f"policy {policy} on {kind} {level}"
-                self._add(Latency(policy, kind, level, spec.p_tar), where, reads, after)
-                missed = Deadlines(policy, kind, level, spec.p_tar, spec.payload, self.variant.seed)
+                reads = [measured, *self._decisions(name, kind, level)]
+                where = f"policy {name} on {kind} {level}"
+                self._add(Latency(name, kind, level, spec.p_tar), where, reads, after)
+                missed = Deadlines(name, kind, level, spec.p_tar, spec.payload, self.variant.seed)
                 self._add(missed, where, reads, after)
 
     def _of_every_policy(self, make: Callable[[str, str, int], StageParams]) -> list[int]:
         """One job for each policy, kind and level, from what the policy answers there."""
         return [
             self._add(
-                make(policy, kind, level),
-                f"policy {policy} on {kind} {level}",
-                self._decisions(policy, kind, level),
+                make(name, kind, level),
+                f"policy {name} on {kind} {level}",
+                self._decisions(name, kind, level),
             )
-            for policy in self.spec.kinds.policies
+            for name in self.spec.kinds.policies
             for kind, level in self.spec.kinds.conditions
         ]
 
@@ -169,9 +169,10 @@ class Evaluation:
             for (kind, level), shards in self.images.items()
         }
 
-    def _decisions(self, policy: str, kind: str, level: int) -> list[int]:
-        """The jobs that say what ``policy`` answers at one condition."""
-        if policy not in ASKING_CLASSIFIER:
-            return self.predicted[expert_for(policy, kind, None), kind, level]
+    def _decisions(self, name: str, kind: str, level: int) -> list[int]:
+        """The jobs that say what the policy ``name`` answers at one condition."""
+        asked = policy(name)
+        if not asked.asks_classifier:
+            return self.predicted[asked.expert_for(kind), kind, level]
         experts = [job for expert in self.spec.kinds.experts for job in self.predicted[expert, kind, level]]
         return [*experts, *self.classified[kind, level]]

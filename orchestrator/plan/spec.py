@@ -20,9 +20,11 @@ from pydantic import (
 
 from early_exit.backbones import parameters
 from early_exit.distortion import distortion, known
+from early_exit.exits import THRESHOLDS
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
-from early_exit.vocabulary import BASELINES, THRESHOLDS
+from early_exit.policies import BASELINES
+from early_exit.vocabulary import Payload
 from orchestrator.errors import UsageError, nearest
 from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
 
@@ -77,7 +79,7 @@ class Spec(BaseModel):
     augmentation: Literal["paper", "none"]
     """How training views vary: brightened, mirrored and rotated (docs/paper.md §6), or not at all."""
     p_tar: float
-    payload: Literal["json", "float32", "float16", "uint8"]
+    payload: Payload
     """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
     levels: dict[Annotated[str, AfterValidator(_is_known)], tuple[Annotated[int, Field(strict=True)], ...]]
     """By kind of distortion what test images are evaluated at; whatever stands here takes part in the run."""

@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from early_exit.policies import CLASSIFIER
 from orchestrator.report.findings import Findings
 from orchestrator.report.heat_map import heat_map
 from orchestrator.report.panels import (
@@ -32,9 +33,9 @@ def classifier_cost(of_answers: pd.DataFrame, of_time: pd.DataFrame) -> Figure:
     """What asking the classifier costs against knowing the kind: accuracy, offloading, and time by network."""
     frame = with_every_kind(pd.concat([of_answers, of_time]))
     figure, panels = grid(len(COSTS) + 1, len(distortions(frame)), height=2.0)
-    line = policy_lines(["classifier"])
+    line = policy_lines([CLASSIFIER])
     for row, (quantity, label) in zip(panels, COSTS.items(), strict=False):
-        cost = frame[frame["quantity"] == quantity].assign(policy="classifier")
+        cost = frame[frame["quantity"] == quantity].assign(policy=CLASSIFIER)
         levels(row, cost, line)
         row[0].set_ylabel(label)
     if len(of_time):

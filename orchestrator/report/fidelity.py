@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from early_exit.policies import ORACLE
 from early_exit.vocabulary import PRISTINE
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels import (
@@ -32,7 +33,7 @@ def fidelities(frame: pd.DataFrame) -> Figure:
     """Overall accuracy of the pristine and of the matching expert, a line per fidelity."""
     lines = other_lines(frame["fidelity"])
     figure, panels = grid(2, len(distortions(frame)))
-    overall, policies = frame[frame["quantity"] == "overall_accuracy"], policy_lines((PRISTINE, "oracle"))
+    overall, policies = frame[frame["quantity"] == "overall_accuracy"], policy_lines((PRISTINE, ORACLE))
     for row, (policy, line) in zip(panels, policies.items(), strict=True):
         levels(row, overall[overall["policy"] == policy], lines, by="fidelity")
         percent(row, f"overall accuracy, %\n{line.label}")

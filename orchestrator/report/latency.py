@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from early_exit.policies import CLASSIFIER
 from early_exit.vocabulary import PRISTINE
 from orchestrator.report.findings import Findings
 from orchestrator.report.panels import (
@@ -23,7 +24,6 @@ from orchestrator.report.panels import (
     with_pristine,
 )
 from orchestrator.report.question import Drawing, Question, one_of_each
-from orchestrator.results.layouts import DEPLOYED
 from orchestrator.results.tables import in_order
 
 PARTS = {
@@ -51,7 +51,7 @@ def where_time_goes(frame: pd.DataFrame) -> Figure:
         for panel, kind in zip(row, distortions(frame), strict=True):
             there = with_pristine(frame[frame["network"] == network], kind)
             shown_at = sorted(there["level"].unique())
-            for side, policy in ((-BAR / 1.8, PRISTINE), (BAR / 1.8, DEPLOYED)):
+            for side, policy in ((-BAR / 1.8, PRISTINE), (BAR / 1.8, CLASSIFIER)):
                 of_policy = there[there["policy"] == policy].pivot(
                     index="level", columns="quantity", values="mean"
                 )

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from early_exit.distortion import distortion, known
-from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, GENERALIST, PRISTINE, TOTAL
+from early_exit.policies import CLASSIFIER, CLOUD_ONLY, EDGE_ONLY, GENERALIST, ORACLE, kind_of_total
+from early_exit.vocabulary import PRISTINE
 from orchestrator.results.tables import in_order
 
 INK, PAPER = "#1a1a1b", "#fffffe"
@@ -81,8 +82,8 @@ POLICY_LINES = {
     PRISTINE: Line("pristine expert", BLUE, width=2.6),
     "gaussian_blur": Line("blur expert", ORANGE, width=2.6),
     "gaussian_noise": Line("noise expert", GREEN, width=2.6),
-    "oracle": Line("oracle: the true kind's expert", INK, "--", 1.0, ".", band=False),
-    "classifier": Line("classifier: the predicted kind's expert", VERMILION, ":", 1.2, "x"),
+    ORACLE: Line("oracle: the true kind's expert", INK, "--", 1.0, ".", band=False),
+    CLASSIFIER: Line("classifier: the predicted kind's expert", VERMILION, ":", 1.2, "x"),
     GENERALIST: Line("generalist: all distortions at once", PURPLE, "-.", 1.4, "s"),
     EDGE_ONLY: Line("edge only", VERMILION, "-.", 1.4, "v"),
     CLOUD_ONLY: Line("cloud only", GREY, "-.", 1.4, "D"),
@@ -100,7 +101,7 @@ def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
     spare = itertools.cycle((PURPLE, SKY, GREY, INK))
     lines: dict[str, Line] = {}
     for name in map(str, in_order(map(str, policies))):
-        kind = name.removeprefix(f"{TOTAL}_")
+        kind = kind_of_total(name) or name
         line = (
             lines.get(kind)
             or POLICY_LINES.get(kind)

@@ -4,18 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from early_exit.vocabulary import CLOUD_ONLY, EDGE_ONLY, OUTAGE_THRESHOLDS, THRESHOLDS
+from early_exit import outage
+from early_exit.exits import THRESHOLDS
+from early_exit.policies import BORROWING, CLASSIFIER, ORACLE
 from orchestrator.errors import UsageError, nearest
 
 Row = dict[str, Any]
 
 PUBLISHED_AT = (0.7, 0.8, 0.9)
 """Thresholds that there are published figures at."""
-
-CHOOSING = ("oracle", "classifier", EDGE_ONLY, CLOUD_ONLY)
-"""Policies that ask one expert or another, or none; every other one always asks that by whose name it goes."""
-
-DEPLOYED = "classifier"
 
 SHOWN_DEADLINES = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0)
 """Seconds; the figures have all."""
@@ -113,7 +110,7 @@ PAYLOAD_LATENCY = Layout(
     ("network", "kind", "level"),
     (MILLISECONDS,),
     "payload",
-    keeps=lambda row: row["policy"] == DEPLOYED,
+    keeps=lambda row: row["policy"] == CLASSIFIER,
     name="payload_latency",
 )
 PAYLOAD_ACCURACY = Layout(
@@ -164,7 +161,7 @@ CROSS_EXPERT = Layout(
     (OVERALL,),
     "policy",
     heading="{} expert".format,
-    keeps=lambda row: row["policy"] not in CHOOSING,
+    keeps=lambda row: row["policy"] not in BORROWING,
     name="cross_expert",
 )
 
@@ -224,7 +221,7 @@ OUTAGE = Layout(
     ("kind", "level"),
     (Quantity("edge_outage", 100), Quantity("overall_outage", 100)),
     "policy",
-    thresholds=OUTAGE_THRESHOLDS,
+    thresholds=outage.THRESHOLDS,
     note="An outage: a batch of {batch_size} test images of which less than p_tar are right, over {shuffles} "
     "shuffles; one that has no answer on the edge is none there.",
 )
@@ -252,7 +249,7 @@ ABLATION = Layout(
         Quantity("edge_accuracy", 100, "edge accuracy"),
         Quantity("edge_accuracy_gain", 100, "difference"),
     ),
-    keeps=lambda row: row["policy"] == "oracle",
+    keeps=lambda row: row["policy"] == ORACLE,
     note="Differences are taken seed by seed.",
 )
 PUBLISHED = Layout(

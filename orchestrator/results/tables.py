@@ -8,16 +8,17 @@ from sqlalchemy.orm import Session
 
 from early_exit.fidelity import FIDELITIES
 from early_exit.latency import NETWORKS
+from early_exit.policies import BORROWING
 from early_exit.uncertainty import mean_and_ci95
 from early_exit.vocabulary import PAYLOADS, PRISTINE
-from orchestrator.results.layouts import CHOOSING, LAYOUTS, Layout, Quantity, Row
+from orchestrator.results.layouts import LAYOUTS, Layout, Quantity, Row
 from orchestrator.runs.manifest import Manifest, manifest
 
 Value = str | int | float
 
 PLACES: dict[Value, int] = {
     **{name: place for place, name in enumerate((PRISTINE, *FIDELITIES, *NETWORKS, *PAYLOADS), start=-100)},
-    **{name: place for place, name in enumerate(CHOOSING, start=1)},
+    **{name: place for place, name in enumerate(BORROWING, start=1)},
 }
 """Of names with an order of their own; those of all others are between, by letter."""
 
@@ -186,7 +187,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def in_order(values: Iterable[Value]) -> list[Value]:
-    """Each once: numbers by size, pristine before the distortions by letter, policies that choose at the end."""
+    """Each once: numbers by size, pristine, the distortions by letter, then policies that borrow experts."""
     return sorted(set(values), key=_place)
 
 

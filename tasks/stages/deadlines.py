@@ -1,11 +1,11 @@
 """deadlines: batches of one policy that are wrong too often or take too long."""
 
 from db.results.tables import MissedDeadline
-from early_exit.exits import decide, exits_of
+from early_exit.exits import decide
 from early_exit.latency import NETWORKS
-from early_exit.outage import missed_deadline, shuffled_batches
+from early_exit.outage import DEADLINES, missed_deadline, shuffled_batches
+from early_exit.policies import policy
 from early_exit.randomness import generator
-from early_exit.vocabulary import DEADLINES
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Deadlines
@@ -14,15 +14,16 @@ from tasks.stages.latency import measured, spent_by
 
 def compute(params: Deadlines, context: JobContext) -> Output:
     """Rows in ``missed_deadlines``, over every network; the batches are those of ``outage``."""
-    said = answers(context, params.policy, params.kind)
-    exits, answer = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
+    asked = policy(params.policy)
+    said = answers(context, asked, params.kind)
+    exits, answer = decide(said.confidence, said.predicted, params.p_tar, asked.exits)
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(exits), rng)
     shuffles, _, size = batches.shape
     times = measured(context)
     rows = []
     for name, network in NETWORKS.items():
-        seconds = spent_by(params.policy, exits, network, times, params.payload).total
+        seconds = spent_by(asked, exits, network, times, params.payload).total
         found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
         rows += [
             {

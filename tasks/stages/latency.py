@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 
 from db.results.tables import Latency as LatencyRow
-from early_exit.exits import decide, exits_of
+from early_exit.exits import decide
 from early_exit.latency import NETWORKS, Latencies, Network, StageSeconds, end_to_end, without_edge
-from early_exit.vocabulary import ASKING_CLASSIFIER, CLOUD_ONLY, PAYLOADS
+from early_exit.policies import Policy, policy
+from early_exit.vocabulary import PAYLOADS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Latency
@@ -15,12 +16,13 @@ from tasks.params import Latency
 
 def compute(params: Latency, context: JobContext) -> Output:
     """Rows in ``latencies``, one per network and payload: means over the test images, p50 and p95 of the total."""
-    said = answers(context, params.policy, params.kind)
-    exits, _ = decide(said.confidence, said.predicted, params.p_tar, exits_of(params.policy))
+    asked = policy(params.policy)
+    said = answers(context, asked, params.kind)
+    exits, _ = decide(said.confidence, said.predicted, params.p_tar, asked.exits)
     times = measured(context)
     rows = []
     for (name, network), payload in itertools.product(NETWORKS.items(), PAYLOADS):
-        spent = spent_by(params.policy, exits, network, times, payload)
+        spent = spent_by(asked, exits, network, times, payload)
         p50, p95 = spent.percentiles
         rows.append(
             {
@@ -50,13 +52,13 @@ def measured(context: JobContext) -> dict[str, float]:
 
 
 def spent_by(
-    policy: str, exits: np.ndarray, network: Network, times: dict[str, float], payload: str
+    policy: Policy, exits: np.ndarray, network: Network, times: dict[str, float], payload: str
 ) -> Latencies:
     """Seconds of the images that ``policy`` lets leave at ``exits``, from measured ``times``.
 
-    Policy cloud-only has no feature map to send: whatever the ``payload``, it sends the image's own bytes.
+    Without an edge there is no feature map to send: whatever the ``payload``, the image's own bytes are.
     """
-    if policy == CLOUD_ONLY:
+    if not policy.has_edge:
         return without_edge(len(exits), network, int(times["image_bytes"]), times["whole"])
     seconds = StageSeconds(
         classifier=times["classifier"],
@@ -65,4 +67,4 @@ def spent_by(
         encode=times[f"encode_{payload}"],
         decode=times[f"decode_{payload}"],
     )
-    return end_to_end(exits, seconds, network, int(times[f"{payload}_bytes"]), policy in ASKING_CLASSIFIER)
+    return end_to_end(exits, seconds, network, int(times[f"{payload}_bytes"]), policy.asks_classifier)

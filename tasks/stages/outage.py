@@ -1,10 +1,9 @@
 """outage: batches of one policy that are right less often than p_tar, on the edge and in all."""
 
 from db.results.tables import Outage as OutageRow
-from early_exit.exits import exits_of
-from early_exit.outage import outage, shuffled_batches
+from early_exit.outage import THRESHOLDS, outage, shuffled_batches
+from early_exit.policies import policy
 from early_exit.randomness import generator
-from early_exit.vocabulary import OUTAGE_THRESHOLDS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Outage
@@ -12,14 +11,14 @@ from tasks.params import Outage
 
 def compute(params: Outage, context: JobContext) -> Output:
     """Rows in ``outages``; all policies and thresholds are judged on the same batches of a condition."""
-    said = answers(context, params.policy, params.kind)
+    asked = policy(params.policy)
+    said = answers(context, asked, params.kind)
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(said.labels), rng)
     shuffles, _, size = batches.shape
     rows = []
-    exits = exits_of(params.policy)
-    for p_tar in OUTAGE_THRESHOLDS:
-        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches, exits)
+    for p_tar in THRESHOLDS:
+        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches, asked.exits)
         rows.append(
             {
                 "p_tar": p_tar,

@@ -1,8 +1,8 @@
 """sweep: exits and correct answers of one policy at all 101 thresholds, as integers."""
 
 from db.results.tables import SweepPoint
-from early_exit.exits import exits_of, sweep
-from early_exit.vocabulary import THRESHOLDS
+from early_exit.exits import THRESHOLDS, sweep
+from early_exit.policies import policy
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Sweep
@@ -10,8 +10,9 @@ from tasks.params import Sweep
 
 def compute(params: Sweep, context: JobContext) -> Output:
     """Rows in ``sweep_points``."""
-    said = answers(context, params.policy, params.kind)
-    counts = sweep(said.confidence, said.predicted, said.labels, exits=exits_of(params.policy))
+    asked = policy(params.policy)
+    said = answers(context, asked, params.kind)
+    counts = sweep(said.confidence, said.predicted, said.labels, exits=asked.exits)
     rows = [
         {
             "p_tar": p_tar,

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from early_exit.exits import decide, exits_of, expert_for, softmax_confidence, sweep
-from early_exit.vocabulary import THRESHOLDS
+from early_exit.exits import THRESHOLDS, decide, softmax_confidence, sweep
 
 # Four images; predicted classes name the exit that predicts them, so that an answer shows where it comes from.
 PREDICTED = np.tile(np.array([10, 20, 30, 40]), (4, 1))
@@ -14,6 +13,8 @@ CONFIDENCE = np.array(
         [0.10, 0.20, 0.30, 0.80],
     ]
 )
+
+EDGE, CLOUD = (1, 2, 3), (4,)
 
 
 @pytest.mark.parametrize(
@@ -56,21 +57,16 @@ def test_an_undecided_image_gets_the_earliest_of_equally_confident_answers():
     ],
 )
 def test_without_a_cloud_the_surest_branch_answers_what_none_is_sure_of(p_tar, exits, answers):
-    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, exits_of("edge-only"))
+    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, EDGE)
     assert exit_numbers.tolist() == exits
     assert answer.tolist() == answers
 
 
 @pytest.mark.parametrize("p_tar", [0.0, 0.5, 0.8, 1.0])
 def test_without_an_edge_the_final_exit_answers_everything_however_unsure_it_is(p_tar):
-    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, exits_of("cloud-only"))
+    exit_numbers, answer = decide(CONFIDENCE, PREDICTED, p_tar, CLOUD)
     assert exit_numbers.tolist() == [4, 4, 4, 4]
     assert answer.tolist() == [40, 40, 40, 40]
-
-
-@pytest.mark.parametrize("policy", ["pristine", "oracle", "classifier", "generalist", "total_gaussian_blur"])
-def test_all_other_policies_have_all_four_exits(policy):
-    assert exits_of(policy) == (1, 2, 3, 4)
 
 
 def test_confidence_is_the_largest_softmax_after_division_by_the_temperature():
@@ -101,11 +97,11 @@ def test_a_sweep_counts_who_leaves_where_and_who_is_right():
 
 def test_a_sweep_counts_nobody_at_an_exit_that_is_not_there():
     label = np.array([10, 30, 20, 40])
-    edge = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), exits_of("edge-only"))
+    edge = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), EDGE)
     assert edge.n.tolist() == [[1, 2, 1, 0], [1, 0, 3, 0]]
     assert edge.c.tolist() == [[1, 1, 0, 0], [1, 0, 2, 0]]
     assert edge.r.tolist() == [[2, 2, 2], [1, 1, 1]]
-    cloud = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), exits_of("cloud-only"))
+    cloud = sweep(CONFIDENCE, PREDICTED, label, (0.5, 0.8), CLOUD)
     assert cloud.n.tolist() == [[0, 0, 0, 4]] * 2
     assert cloud.c.tolist() == [[0, 0, 0, 1]] * 2
     assert cloud.r.tolist() == [[0, 0, 0]] * 2
@@ -126,33 +122,3 @@ def test_no_images_count_as_none():
     nobody = np.zeros((0, 4))
     counts = sweep(nobody, nobody.astype(np.int64), np.zeros(0, np.int64), (0.5,))
     assert counts.n.tolist() == [[0, 0, 0, 0]]
-
-
-@pytest.mark.parametrize(
-    ("policy", "expert"),
-    [
-        ("pristine", "pristine"),
-        ("gaussian_blur", "gaussian_blur"),
-        ("gaussian_noise", "gaussian_noise"),
-        ("oracle", "gaussian_blur"),
-        ("classifier", "gaussian_noise"),
-        ("generalist", "generalist"),
-        ("total_gaussian_noise", "total_gaussian_noise"),
-        ("edge-only", "gaussian_noise"),
-        ("cloud-only", "pristine"),
-    ],
-)
-def test_the_policy_names_the_expert(policy, expert):
-    assert expert_for(policy, kind="gaussian_blur", predicted="gaussian_noise") == expert
-
-
-def test_the_oracle_names_the_expert_that_answers_for_a_kind_without_one():
-    assert expert_for("oracle", kind="gaussian_noise_clipped", predicted=None) == "gaussian_noise"
-
-
-@pytest.mark.parametrize(
-    ("policy", "predicted"), [("random", "pristine"), ("classifier", None), ("edge-only", None)]
-)
-def test_a_policy_that_cannot_decide_is_refused(policy, predicted):
-    with pytest.raises(ValueError, match="policy"):
-        expert_for(policy, "pristine", predicted)

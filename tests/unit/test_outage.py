@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from early_exit.exits import decide, exits_of
+from early_exit.exits import decide
 from early_exit.outage import batch_size, missed_deadline, outage, shuffled_batches
 
 # Six images, two exits that matter: the first says 1, the last says 2. (confidence at exit 1, label)
@@ -32,14 +32,14 @@ def test_a_batch_that_leaves_nobody_on_the_edge_is_no_outage_of_the_edge():
 
 
 def test_without_a_cloud_nobody_is_left_out_of_the_edge():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES, exits_of("edge-only"))
+    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES, (1, 2, 3))
     # Images 3 to 5 leave at exit 3, and exit 1, the surest of three, says 1: right are 0 and 1 alone.
     # 2/3, 0/3 | 1/3, 0/3: below 0.8 everywhere, on the edge as overall.
     assert (found.edge.mean, found.overall.mean, found.without_edge) == (1.0, 1.0, 0.0)
 
 
 def test_without_an_edge_it_makes_no_promise_there():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.6, BATCHES, exits_of("cloud-only"))
+    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.6, BATCHES, (4,))
     # The final exit says 2: right are 4 and 5. 1/3, 1/3 | 0/3, 2/3: below 0.6 but for the last.
     assert (found.edge.mean, found.without_edge) == (0.0, 1.0)
     assert found.overall.mean == 0.75

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from early_exit.vocabulary import THRESHOLDS
+from early_exit.exits import THRESHOLDS
 from orchestrator.errors import UsageError, nearest
 from orchestrator.plan.spec import PROFILES, Spec, canonical_json, resolve
 
