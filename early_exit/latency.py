@@ -1,9 +1,11 @@
-"""From measured stage times and a link to end-to-end seconds per image (docs/paper.md §11)."""
+"""From measured times and a link to end-to-end seconds per image (docs/paper.md §11)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from early_exit.policies import Policy
 
 INITIAL_WINDOW_BYTES = 14_600
 """What TCP sends before the first acknowledgement: ten segments of 1,460 bytes (RFC 6928)."""
@@ -30,8 +32,8 @@ NETWORKS = {
 
 
 @dataclass(frozen=True)
-class StageSeconds:
-    """Seconds that one image spends in each part of the system, at batch 1."""
+class Measured:
+    """What one image costs at batch 1: seconds in each part of the system, and bytes on the link."""
 
     #: spectrum and distortion classifier, on the edge
     classifier: float
@@ -39,10 +41,15 @@ class StageSeconds:
     edge: tuple[float, float, float]
     #: backbone stage 4 and the final layer
     cloud: float
+    #: all stages and the final layer in one go, without branches
+    whole: float
     #: making the payload of the feature map, on the edge
     encode: float
     #: reading it, in the cloud
     decode: float
+    payload_bytes: int
+    #: the image's own: three per pixel, not compressed, as the edge has them
+    image_bytes: int
 
 
 @dataclass(frozen=True)
@@ -85,33 +92,21 @@ def link_seconds(network: Network, payload_bytes: int) -> float:
     return waiting + 8 * payload_bytes / (network.bandwidth_mbps * 1e6)
 
 
-def end_to_end(
-    exits: NDArray[np.int64],
-    stage_seconds: StageSeconds,
-    network: Network,
-    payload_bytes: int,
-    uses_classifier: bool,
-) -> Latencies:
-    """Seconds of each image that leaves at ``exits`` (N,), 1…4; exit 4 is offloaded after stage 3.
+def end_to_end(policy: Policy, exits: NDArray[np.int64], measured: Measured, network: Network) -> Latencies:
+    """Seconds of each image that ``policy`` lets leave at ``exits`` (N,), 1…4; exit 4 is offloaded after stage 3.
 
-    Not counted, as in the spec: the way from the end device to the edge, decoding and resizing the image.
+    Without an edge there is no feature map: the image itself is sent, and the whole network runs in the cloud.
+    Not counted, as in the paper: the way from the end device to the edge, decoding and resizing the image.
     """
+    nothing = np.zeros(exits.shape)
+    if not policy.has_edge:
+        on_link = nothing + link_seconds(network, measured.image_bytes)
+        cloud = nothing + measured.whole
+        return Latencies(nothing, nothing, on_link, cloud, on_link + cloud)
     offloaded = exits == 4
-    up_to_stage = np.cumsum(stage_seconds.edge)  # (3,)
-    classifier = np.full(exits.shape, stage_seconds.classifier if uses_classifier else 0.0)
-    edge = up_to_stage[np.minimum(exits, 3) - 1] + np.where(offloaded, stage_seconds.encode, 0.0)
-    on_link = np.where(offloaded, link_seconds(network, payload_bytes), 0.0)
-    cloud = np.where(offloaded, stage_seconds.decode + stage_seconds.cloud, 0.0)
+    up_to_stage = np.cumsum(measured.edge)  # (3,)
+    classifier = nothing + (measured.classifier if policy.asks_classifier else 0.0)
+    edge = up_to_stage[np.minimum(exits, 3) - 1] + np.where(offloaded, measured.encode, 0.0)
+    on_link = np.where(offloaded, link_seconds(network, measured.payload_bytes), 0.0)
+    cloud = np.where(offloaded, measured.decode + measured.cloud, 0.0)
     return Latencies(classifier, edge, on_link, cloud, classifier + edge + on_link + cloud)
-
-
-def without_edge(images: int, network: Network, image_bytes: int, whole: float) -> Latencies:
-    """Seconds of each of ``images`` that is sent as it is and answered in the cloud at the final exit.
-
-    ``image_bytes``: its pixels, three bytes each and not compressed, as the edge has them; ``whole``: seconds
-    of the backbone and its final head in one go, without branches. The edge spends nothing.
-    """
-    nothing = np.zeros(images)
-    on_link = nothing + link_seconds(network, image_bytes)
-    cloud = nothing + whole
-    return Latencies(nothing, nothing, on_link, cloud, on_link + cloud)

@@ -2,14 +2,14 @@
 
 from db.results.tables import MissedDeadline
 from early_exit.exits import decide
-from early_exit.latency import NETWORKS
+from early_exit.latency import NETWORKS, end_to_end
 from early_exit.outage import DEADLINES, missed_deadline, shuffled_batches
 from early_exit.policies import policy
 from early_exit.randomness import generator
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Deadlines
-from tasks.stages.latency import measured, spent_by
+from tasks.stages.latency import measured
 
 
 def compute(params: Deadlines, context: JobContext) -> Output:
@@ -20,10 +20,10 @@ def compute(params: Deadlines, context: JobContext) -> Output:
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(exits), rng)
     shuffles, _, size = batches.shape
-    times = measured(context)
+    costs = measured(context, params.payload)
     rows = []
     for name, network in NETWORKS.items():
-        seconds = spent_by(asked, exits, network, times, params.payload).total
+        seconds = end_to_end(asked, exits, costs, network).total
         found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
         rows += [
             {

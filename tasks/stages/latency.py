@@ -2,12 +2,10 @@
 
 import itertools
 
-import numpy as np
-
 from db.results.tables import Latency as LatencyRow
 from early_exit.exits import decide
-from early_exit.latency import NETWORKS, Latencies, Network, StageSeconds, end_to_end, without_edge
-from early_exit.policies import Policy, policy
+from early_exit.latency import NETWORKS, Measured, end_to_end
+from early_exit.policies import policy
 from early_exit.vocabulary import PAYLOADS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
@@ -19,10 +17,10 @@ def compute(params: Latency, context: JobContext) -> Output:
     asked = policy(params.policy)
     said = answers(context, asked, params.kind)
     exits, _ = decide(said.confidence, said.predicted, params.p_tar, asked.exits)
-    times = measured(context)
+    costs = {payload: measured(context, payload) for payload in PAYLOADS}
     rows = []
     for (name, network), payload in itertools.product(NETWORKS.items(), PAYLOADS):
-        spent = spent_by(asked, exits, network, times, payload)
+        spent = end_to_end(asked, exits, costs[payload], network)
         p50, p95 = spent.percentiles
         rows.append(
             {
@@ -46,25 +44,16 @@ def compute(params: Latency, context: JobContext) -> Output:
     return Output(rows={LatencyRow: rows})
 
 
-def measured(context: JobContext) -> dict[str, float]:
-    """What ``measure`` found: seconds of each part, bytes of each payload."""
-    return {name: array.item() for name, array in context.input("measure").load().items()}
-
-
-def spent_by(
-    policy: Policy, exits: np.ndarray, network: Network, times: dict[str, float], payload: str
-) -> Latencies:
-    """Seconds of the images that ``policy`` lets leave at ``exits``, from measured ``times``.
-
-    Without an edge there is no feature map to send: whatever the ``payload``, the image's own bytes are.
-    """
-    if not policy.has_edge:
-        return without_edge(len(exits), network, int(times["image_bytes"]), times["whole"])
-    seconds = StageSeconds(
-        classifier=times["classifier"],
-        edge=(times["stage_1"], times["stage_2"], times["stage_3"]),
-        cloud=times["cloud"],
-        encode=times[f"encode_{payload}"],
-        decode=times[f"decode_{payload}"],
+def measured(context: JobContext, payload: str) -> Measured:
+    """What ``measure`` found, for feature maps that are sent as ``payload``."""
+    found = {name: array.item() for name, array in context.input("measure").load().items()}
+    return Measured(
+        classifier=found["classifier"],
+        edge=(found["stage_1"], found["stage_2"], found["stage_3"]),
+        cloud=found["cloud"],
+        whole=found["whole"],
+        encode=found[f"encode_{payload}"],
+        decode=found[f"decode_{payload}"],
+        payload_bytes=found[f"{payload}_bytes"],
+        image_bytes=found["image_bytes"],
     )
-    return end_to_end(exits, seconds, network, int(times[f"{payload}_bytes"]), policy.asks_classifier)
