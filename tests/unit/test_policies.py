@@ -78,6 +78,14 @@ def test_a_total_is_known_by_its_name():
     assert [kind_of_total(name) for name in EXPERTS] == [*[None] * 4, "gaussian_blur", "gaussian_noise"]
 
 
+def test_baselines_come_after_the_papers_policies_whatever_their_order():
+    paper = (*KINDS, "oracle", "classifier")
+    assert policies_of(KINDS, ()) == paper
+    assert policies_of(KINDS, ("cloud-only", "total", "edge-only", "generalist")) == (
+        *(*paper, "generalist", *TOTALS, "edge-only", "cloud-only"),
+    )
+
+
 def test_every_policy_of_a_run_is_one():
     names = policies_of(KINDS, BASELINES)
     assert [policy(name).name for name in names] == list(names)
