@@ -1,4 +1,4 @@
-"""A folder of class folders as a dataset: every image hashed, decoded once, labelled and assigned to a split."""
+"""A folder of class folders as a dataset: every image is hashed, decoded once, labelled and assigned to a split."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ import numpy as np
 from early_exit.images import MAX_BYTES, ImageError, check_decodes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""The suffixes that torchvision's ImageFolder takes for images, in any case."""
+"""The suffixes that torchvision's ImageFolder accepts, in upper or lower case."""
 
 SPLITS = ("train", "validation", "test")
 MIN_CLASSES = 2
 MIN_IMAGES = 10
-"""Per class: 80/10/10 of fewer leaves no whole image for validation and test."""
+"""Per class; 10 % of fewer, for validation and for test, is less than one image."""
 
 SCAN_THREADS = min(4, os.cpu_count() or 1)
-"""Pillow decodes outside the interpreter's lock. No more, since one image may take 200 MB."""
+"""Pillow releases the interpreter's lock while it decodes. At most four, because one image may take 200 MB."""
 
 
 class DatasetError(ValueError):
@@ -72,7 +72,7 @@ class Dataset:
     root: Path
     classes: tuple[str, ...]
     images: tuple[ImageFile, ...]
-    #: files beside the images: without an image suffix, or outside the class folders
+    #: files that are not used: without an image suffix, or outside the class folders
     ignored: int
 
     @cached_property
@@ -96,11 +96,11 @@ def scan(
 ) -> Dataset:
     """List, check, hash and split the images below ``root``, laid out as for torchvision's ImageFolder.
 
-    ``split`` is the seed of ``split_class``, or the split of every path: no more paths and no fewer.
-    ``known`` maps paths to images of an earlier scan: a file of the same path, size and modification time
-    is not opened again. Every other file is read once, hashed and decoded whole.
-    Raises DatasetError when the folder or its classes cannot make a dataset, and one that lists every bad
-    file when there are any.
+    ``split`` is the seed of ``split_class``, or the split of each path, for exactly the paths there are.
+    ``known`` maps paths to images of an earlier scan: a file with the same path, size and modification time
+    is not opened again. Every other file is read once, hashed and fully decoded.
+    Raises DatasetError if the folder or its classes cannot make a dataset, or if files are bad: then it lists
+    all of them.
     """
     classes, ignored = class_folders(root)
     listings = [_list_class(root, name) for name in classes]
@@ -129,10 +129,10 @@ def scan(
 
 
 def split_class(images: int, split_seed: int, label: int) -> list[str]:
-    """The split of each of a class's images: 80 % train, and validation and test halve the rest (docs/paper.md §2).
+    """The split of each image of a class: 80 % train, 10 % validation, 10 % test (docs/paper.md §2).
 
-    Rounded towards train first, test second: with ten images or more every split gets one. Depends on
-    nothing but the arguments, so that a change in one class moves no image of another.
+    Train is rounded down, and so is validation as half of the rest; with ten images or more every split gets one.
+    Depends on the arguments only, so that a change in one class moves no image of another.
     """
     train = images * 8 // 10
     validation = (images - train) // 2
@@ -144,7 +144,7 @@ def split_class(images: int, split_seed: int, label: int) -> list[str]:
 
 
 def read(root: Path, image: ImageFile) -> bytes:
-    """The bytes of one image; raises InputChanged when they are not those that were scanned."""
+    """The bytes of one image; raises InputChanged if they are not the scanned ones."""
     try:
         data, _ = _read_regular(root / image.path)
     except _BadFile as error:
@@ -162,9 +162,9 @@ class _Listing:
 
 
 def class_folders(root: Path) -> tuple[tuple[str, ...], int]:
-    """The sorted names of the class folders, and how many files lie beside them.
+    """The sorted names of the class folders, and the number of files beside them.
 
-    Raises DatasetError for what is no folder of class folders; no file is opened.
+    Raises DatasetError if ``root`` is not a folder of class folders; no file is opened.
     """
     try:
         with os.scandir(root) as found:
@@ -174,7 +174,7 @@ def class_folders(root: Path) -> tuple[tuple[str, ...], int]:
             root, "there is no such folder", "Give the folder that holds the class folders."
         ) from None
     except NotADirectoryError:
-        raise _error(root, "it is no folder", "Give the folder that holds the class folders.") from None
+        raise _error(root, "it is not a folder", "Give the folder that holds the class folders.") from None
     except OSError as error:
         raise _error(root, f"it cannot be listed ({error.strerror})", "Make it readable.") from None
     if not entries:
@@ -182,14 +182,14 @@ def class_folders(root: Path) -> tuple[tuple[str, ...], int]:
     classes = sorted(entry.name for entry in entries if entry.is_dir())
     if len(classes) < MIN_CLASSES:
         why = f"only one class folder, {_printable(classes[0])}" if classes else "it has no class folders"
-        raise _error(root, why, f"Put one folder of images per class into it, {MIN_CLASSES} at least.")
+        raise _error(root, why, f"Put at least {MIN_CLASSES} folders of images into it, one per class.")
     return tuple(classes), len(entries) - len(classes)
 
 
 def _list_class(root: Path, name: str) -> _Listing:
-    """The images of one class and of all folders in it, in the order in which torchvision lists them.
+    """The images of one class and of all folders below it, in torchvision's order.
 
-    A link to a folder that was listed before is a bad entry, so that a loop of links ends.
+    A link to a folder that is already listed is a bad entry, so that a loop of links ends.
     """
     bad: list[str] = []
     seen = {os.path.realpath(root)}
@@ -202,7 +202,7 @@ def _list_class(root: Path, name: str) -> _Listing:
         below.sort()  # which of two links to one folder counts must not depend on the file system
         real = os.path.realpath(folder)
         if real in seen:
-            bad.append(f"{_printable(_relative(root, folder))}: a link to a folder that is listed already")
+            bad.append(f"{_printable(_relative(root, folder))}: a link to a folder that is already listed")
             below.clear()
             continue
         seen.add(real)
@@ -221,29 +221,29 @@ def _check_counts(root: Path, counts: Mapping[str, int], least: int) -> None:
     few = {name: count for name, count in counts.items() if count < least}
     if few:
         lines = "".join(f"\n{_printable(name)}: {count} images" for name, count in few.items())
-        what = f"{least} is the least that can be split; add images or remove the folder:{lines}"
+        what = f"A class needs at least {least}; add images or remove the folder:{lines}"
         raise _error(root, f"{len(few)} of {len(counts)} classes have too few images", what)
 
 
 def _splits(paths: list[str], split: int | Mapping[str, str], label: int) -> list[str]:
-    """The split of each image of a class; where an image has none, the dataset is refused for another reason."""
+    """The split of each image of a class; empty where the split names none, which only a refused dataset has."""
     if isinstance(split, int):
         return split_class(len(paths), split, label)
     return [split.get(path, "") for path in paths]
 
 
 def _check_split(root: Path, split: Mapping[str, str], paths: list[str]) -> None:
-    """Every image is in the given split, nothing else is, and no part of it is empty."""
+    """Refuse a split that misses an image, names anything else, or leaves a part empty."""
     for what, names in (
         ("images are not in the split file", [path for path in paths if path not in split]),
-        ("paths of the split file are no images here", list(split.keys() - set(paths))),
+        ("paths in the split file are not images of the dataset", list(split.keys() - set(paths))),
     ):
         if names:
             first = ", ".join(_printable(name) for name in sorted(names)[:3])
             raise _error(root, f"{len(names)} {what}: {first}", "The file must name every image once.")
     for part in SPLITS:
         if part not in split.values():
-            raise _error(root, f"the split file has no image for {part}", "Each part needs one at least.")
+            raise _error(root, f"the split file has no image for {part}", "Each part needs at least one.")
 
 
 def _examine(root: Path, path: str, earlier: ImageFile | None) -> tuple[str, int, int] | str:
@@ -263,7 +263,7 @@ def _examine(root: Path, path: str, earlier: ImageFile | None) -> tuple[str, int
 
 
 def _read_regular(path: Path) -> tuple[bytes, os.stat_result]:
-    """The bytes of a regular file, or of one a link leads to; never waits, as opening a FIFO would."""
+    """The bytes and status of a regular file, following links; does not block on a FIFO."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         opened = os.fstat(file.fileno())
         if not stat.S_ISREG(opened.st_mode):
@@ -272,7 +272,7 @@ def _read_regular(path: Path) -> tuple[bytes, os.stat_result]:
             raise _BadFile(f"{opened.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         data = file.read(MAX_BYTES + 1)
     if len(data) != opened.st_size:
-        raise _BadFile("it changed while it was read")
+        raise _BadFile("it changed while it was being read")
     return data, opened
 
 

@@ -1,4 +1,4 @@
-"""Where an image leaves the network, and the counts every metric is divided from (docs/paper.md §8 and §9)."""
+"""Where an image leaves the network, and the counts that all metrics are computed from (docs/paper.md §8 and §9)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ class SweepCounts:
 
     #: (T, 4): images that leave at exit 1…4; each row sums to N
     n: NDArray[np.int64]
-    #: (T, 4): those of them that are answered correctly
+    #: (T, 4): those of them answered correctly
     c: NDArray[np.int64]
-    #: (T, 3): images whose confidence at branch 1…3 is at least p_tar, whether or not they left before
+    #: (T, 3): images whose confidence at branch 1…3 is at least p_tar, whether or not they left earlier
     r: NDArray[np.int64]
 
 
 def softmax_confidence(
     logits: NDArray[np.floating], temperatures: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Confidence and predicted class at every exit: the largest of softmax(logits / T), and where it is.
+    """Confidence and predicted class at every exit: the largest of softmax(logits / T), and its index.
 
     ``logits`` is (N, 4, C), ``temperatures`` (4,), one positive scalar per exit. Both results are (N, 4),
-    the confidence in float64, where the thresholds are compared; equal logits give the lowest class.
+    the confidence in float64, in which it is compared with thresholds; ties give the lowest class.
     """
     scaled = logits.astype(np.float64) / temperatures[:, np.newaxis]
     predicted = scaled.argmax(axis=2)
     scaled -= scaled.max(axis=2, keepdims=True)
-    # The largest class stands at exp(0) = 1 now.
+    # The largest class now contributes exp(0) = 1.
     return 1.0 / np.exp(scaled).sum(axis=2), predicted
 
 
@@ -48,17 +48,17 @@ def decide(
     """The exit (1…4) at which each image leaves, and the class it is answered with: both (N,).
 
     ``confidence`` and ``predicted`` are (N, 4). An image leaves at the first of ``exits`` whose confidence
-    exceeds ``p_tar`` strictly. All others leave at the last, which answers when its confidence is at least
-    ``p_tar``; otherwise the most confident of ``exits`` does, the earliest of equals (docs/paper.md §8). ``exits`` are
-    ascending and all four of them in the paper; see ``Policy.exits``.
+    strictly exceeds ``p_tar``. All others leave at the last, which answers if its confidence is at least
+    ``p_tar``; otherwise the most confident of ``exits`` answers, the earliest if tied (docs/paper.md §8). ``exits``
+    are ascending, all four in the paper; see ``Policy.exits``.
     """
-    there, last = np.isin(EXITS, exits), exits[-1] - 1
-    said = np.where(there, confidence, -np.inf)  # (N, 4)
-    leaves = said > p_tar
+    present, last = np.isin(EXITS, exits), exits[-1] - 1
+    masked = np.where(present, confidence, -np.inf)  # (N, 4)
+    leaves = masked > p_tar
     leaves[:, last] = True
     exit_index = leaves.argmax(axis=1)  # (N,)
-    undecided = (exit_index == last) & (said[:, last] < p_tar)
-    answering = np.where(undecided, said.argmax(axis=1), exit_index)
+    undecided = (exit_index == last) & (masked[:, last] < p_tar)
+    answering = np.where(undecided, masked.argmax(axis=1), exit_index)
     answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]
     return exit_index + 1, answer
 
@@ -72,9 +72,9 @@ def sweep(
 ) -> SweepCounts:
     """Count who leaves where, and who is right, at each threshold.
 
-    ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit that is
-    none of them counts nobody. The published rates are quotients of these
-    counts: the released columns with "repo" in their names of ``r``, all others of ``n`` and ``c`` (docs/paper.md §9).
+    ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit not
+    among them counts no images. The published rates are quotients of these counts: released columns with "repo"
+    in their names of ``r``, all others of ``n`` and ``c`` (docs/paper.md §9).
     """
     n = np.zeros((len(thresholds), 4), np.int64)
     c = np.zeros((len(thresholds), 4), np.int64)

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a square uint8 RGB image, and the training augmentations."""
+"""Decode an image file, crop and resize it to a square, and augment it for training; all images are uint8 RGB."""
 
 import io
 
@@ -29,32 +29,32 @@ MODES = (
 )
 
 MARGIN = 1.1
-"""Before the centre crop the shorter side is this much longer than the crop: 330 for 300 (docs/paper.md §3)."""
+"""The shorter side before the centre crop, relative to the crop: 330 pixels for 300 (docs/paper.md §3)."""
 
 MAX_RATIO = 8
-"""An image longer than this many times its width is cut to its middle before it is resized, so that a strip
+"""An image longer than this many times its width is cropped to its middle before it is resized, so that a strip
 of 1×16,384 pixels does not become 330×5,406,720."""
 
 
 class ImageError(ValueError):
-    """These bytes are no image that can be decoded whole."""
+    """These bytes cannot be decoded to a complete image."""
 
 
 def check_decodes(data: bytes) -> None:
-    """Decode all pixels of an image file's bytes and drop them; raises ImageError as `decode` does.
+    """Decode all pixels of an image file and discard them; raises ImageError as ``decode`` does.
 
-    Pillow, because OpenCV returns a full-sized array for a truncated file.
+    Uses Pillow, because OpenCV returns a full-sized array for a truncated file.
     """
     _load(data)
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """The RGB pixels (H, W, 3) of an image file's bytes.
+    """The RGB pixels (H, W, 3) of an image file.
 
-    EXIF rotation is not applied (ImageFolder's loader does not either). Transparency is laid over white,
-    16-bit greys keep their upper 8 bits. Raises ImageError for bytes that are no image, damaged, too large
-    (50 MB, 50 megapixels or 16,384 pixels on a side; judged by the header, before any pixel), of a format or
-    pixel type outside the lists above, or animated.
+    EXIF rotation is not applied, as in ImageFolder's loader. Transparent images are composited on white; 16-bit
+    greys keep their upper 8 bits. Raises ImageError if the bytes are not an image, are damaged, hold more than
+    one frame, have a format or pixel type not listed above, or exceed 50 MB, 50 megapixels or 16,384 pixels on
+    a side; sizes are checked in the header, before any pixel is decoded.
     """
     loaded = _load(data)
     if loaded.mode.startswith("I"):
@@ -76,8 +76,8 @@ def _load(data: bytes) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"no image in any of the formats {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow's readers raise whatever damaged bytes make them trip over
+        raise ImageError(f"not an image in any of the formats {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's readers raise exceptions of any type on damaged bytes
         raise ImageError(f"cannot be decoded: {error}") from error
     if opened.mode == "I":
         greys = np.asarray(opened)
@@ -90,7 +90,7 @@ def _check_header(opened: Image.Image) -> None:
     width, height = opened.size
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ImageError(
-            f"{width}×{height} pixels; at most {MAX_SIDE:,} on a side and {MAX_PIXELS:,} in all are read"
+            f"{width}×{height} pixels; at most {MAX_SIDE:,} on a side and {MAX_PIXELS:,} in total are read"
         )
     if opened.mode not in MODES:
         raise ImageError(f"pixels of type {opened.mode} have no defined range of brightness")
@@ -100,9 +100,9 @@ def _check_header(opened: Image.Image) -> None:
 
 
 def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The (size, size, 3) input of the network: shorter side to round(1.1·size), then the centre (docs/paper.md §3).
+    """The network's input (size, size, 3): shorter side to round(1.1·size), then a centre crop (docs/paper.md §3).
 
-    Antialiased bilinear; nothing is resampled when the shorter side has that length already.
+    Antialiased bilinear; not resampled if the shorter side already has that length.
     """
     return _resize_and_crop(image, round(MARGIN * size), size)
 
@@ -121,9 +121,9 @@ def through_jpeg(pixels: NDArray[np.uint8], quality: int = 75) -> NDArray[np.uin
 
 
 def resize_to(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Shorter side to ``size``, then the centre (size, size, 3): what spectra are taken of (docs/paper.md §4).
+    """Shorter side to ``size``, then a centre crop (size, size, 3), as the input of a spectrum (docs/paper.md §4).
 
-    A square image of that size already comes back as it is.
+    A square image of that size is returned unchanged.
     """
     return _resize_and_crop(image, size, size)
 
@@ -152,10 +152,11 @@ def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A training view of uint8 (H, W, 3), the same shape: what follows the distortion in training (docs/paper.md §6).
+    """A training view of uint8 (H, W, 3), of the same shape; applied after the distortion (docs/paper.md §6).
 
-    Either brightness times 0.8 to 1.2 or, with probability 0.25, grey, 50:50; mirrored with probability 0.25;
-    rotated by up to 25° either way, nearest pixel, black outside. Always draws five numbers from ``rng``.
+    Half of the views have their brightness scaled by 0.8 to 1.2; of the others a quarter turn grey. All are mirrored
+    with probability 0.25 and rotated by up to 25° either way (nearest pixel, black outside). Always draws five
+    numbers from ``rng``.
     """
     jitters, grey, mirrored = rng.random() < 0.5, rng.random() < 0.25, rng.random() < 0.25
     brightness, degrees = rng.uniform(0.8, 1.2), rng.uniform(-25.0, 25.0)

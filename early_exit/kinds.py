@@ -10,7 +10,7 @@ from early_exit.vocabulary import PRISTINE
 
 @dataclass(frozen=True)
 class Kinds:
-    """The kinds of a run by the levels that test images are evaluated at; pristine is always one more."""
+    """The kinds of a run, with the levels that test images are evaluated at; pristine is always included."""
 
     levels: Mapping[str, Sequence[int]]
     baselines: Sequence[str] = ()
@@ -23,7 +23,7 @@ class Kinds:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Pristine and the kinds with an expert of their own, in training order: they start from its heads."""
+        """Pristine and the kinds with an expert of their own, in training order, since they start from its heads."""
         return (PRISTINE, *(kind for kind in self.distorted if expert_of(kind) == kind))
 
     @property
@@ -39,7 +39,7 @@ class Kinds:
 
     @property
     def totals(self) -> dict[str, str]:
-        """The kind of each expert that all layers are trained for (docs/paper.md §6, "total")."""
+        """The kind of each expert with all layers trained (docs/paper.md §6, "total")."""
         return {total_of(kind): kind for kind in self.experts[1:] if TOTAL in self.baselines}
 
     @property
@@ -57,13 +57,13 @@ class Kinds:
         return (0,) if kind == PRISTINE else tuple(self.levels[kind])
 
     def check(self) -> None:
-        """Raise ValueError for levels that a kind does not have, and for one whose expert is missing."""
+        """Raise ValueError for levels that a kind does not have, and for a kind whose expert is missing."""
         for kind, levels in self.levels.items():
             declared = distortion(kind)
             if not levels:
-                raise ValueError(f"{kind} needs one level at least")
+                raise ValueError(f"{kind} needs at least one level")
             if len(set(levels)) < len(levels):
-                raise ValueError(f"{kind} has a level twice")
+                raise ValueError(f"{kind} lists a level twice")
             if not all(level in declared.levels for level in levels):
                 raise ValueError(f"{kind}: {allowed(declared)}")
             if expert_of(kind) not in self.experts:

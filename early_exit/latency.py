@@ -66,13 +66,13 @@ class Latencies:
 
     @property
     def percentiles(self) -> tuple[float, float]:
-        """Median and 95th percentile of the total, interpolated linearly between the images beside them."""
+        """Median and 95th percentile of the total, linearly interpolated."""
         p50, p95 = np.percentile(self.total, [50, 95]).tolist()
         return p50, p95
 
 
 def slow_start_rounds(payload_bytes: int) -> int:
-    """Round trips until the payload has arrived, the congestion window doubling in each from 14,600 bytes."""
+    """Round trips until the payload has arrived: the congestion window starts at 14,600 bytes and doubles in each."""
     rounds = 1
     while INITIAL_WINDOW_BYTES * (2**rounds - 1) < payload_bytes:
         rounds += 1
@@ -80,14 +80,14 @@ def slow_start_rounds(payload_bytes: int) -> int:
 
 
 def link_seconds(network: Network, payload_bytes: int) -> float:
-    """Seconds of one request to the cloud over a new TCP connection, as the released code makes them.
+    """Seconds for one request to the cloud over a new TCP connection, as in the released code.
 
-    One round trip for the handshake, r for the payload under slow start (the reply comes back in the last of
-    them), and the payload's bits at full bandwidth: rtt·(1 + r) + 8·payload/bandwidth. No losses, no window
-    limit. Raises ValueError when there is nothing to send.
+    One round trip for the handshake, r for the payload under slow start (the last also returns the
+    reply), and the payload's bits at full bandwidth: rtt·(1 + r) + 8·payload/bandwidth. No losses, no window
+    limit. Raises ValueError if there is nothing to send.
     """
     if payload_bytes <= 0:
-        raise ValueError(f"a payload of {payload_bytes} bytes: an offloaded image sends at least one")
+        raise ValueError(f"a payload of {payload_bytes} bytes: an offloaded image sends at least one byte")
     waiting = network.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))
     return waiting + 8 * payload_bytes / (network.bandwidth_mbps * 1e6)
 

@@ -1,8 +1,8 @@
 """How often a batch of images misses its target: inference outage and missed deadline (docs/paper.md §14).
 
-A deployed system is judged on the images of a while, not on all of them: the test images are shuffled, cut
-into batches, and what is counted are the batches that fail, as a probability averaged over the shuffles.
-Defined as in the follow-up studies on calibration and on distortion-robust early exits by the same authors.
+A deployed system is judged on the images of a short period, not on all of them. So the test images are shuffled
+and cut into batches; the result is the probability that a batch fails, averaged over the shuffles. Defined as
+in the same authors' follow-up studies on calibration and on distortion-robust early exits.
 """
 
 from collections.abc import Sequence
@@ -35,21 +35,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Outage:
-    """How a threshold keeps its promise, batch by batch; probabilities in [0, 1]."""
+    """How often batches miss a threshold; probabilities in [0, 1]."""
 
     edge: Estimate
-    """The images that a batch leaves on the edge are right less often than p_tar; a batch that leaves nobody
-    there promised nothing and is none, see ``without_edge``."""
+    """A batch's images that leave on the edge are right less often than p_tar; a batch of which none leaves there
+    does not count as an outage, see ``without_edge``."""
     overall: Estimate
-    """All images of a batch are."""
+    """All images of a batch are right less often than p_tar."""
     without_edge: float
-    """Share of batches of which nobody leaves on the edge."""
+    """Share of batches of which no image leaves on the edge."""
 
 
 def batch_size(images: int) -> int:
-    """256 images, or a quarter of all where that is less: one batch would be the same in every shuffle.
+    """256 images, or a quarter of all if that is less: a single batch would be the same in every shuffle.
 
-    One image at the least. Raises ``ValueError`` without images.
+    At least one image. Raises ValueError if there are none.
     """
     if images < 1:
         raise ValueError("outages need at least one test image")
@@ -57,9 +57,9 @@ def batch_size(images: int) -> int:
 
 
 def shuffled_batches(images: int, rng: np.random.Generator, shuffles: int = SHUFFLES) -> NDArray[np.int64]:
-    """Positions of images, int64 (shuffles, batches, batch size): whole batches only, the rest is left out.
+    """Positions of images, int64 (shuffles, batches, batch size).
 
-    Its three sizes follow from ``images``, N, and ``batch_size(N)``; each shuffle is a permutation of all N.
+    Each shuffle permutes all N = ``images`` and drops those that do not fill a batch of ``batch_size(N)``.
     """
     size = batch_size(images)
     batches = images // size
@@ -75,7 +75,7 @@ def outage(
     batches: NDArray[np.int64],
     exits: Sequence[int] = EXITS,
 ) -> Outage:
-    """Batches whose accuracy is below ``p_tar``, strictly.
+    """How often the accuracy of a batch is strictly below ``p_tar``.
 
     ``confidence`` and ``predicted`` are (N, 4), ``labels`` is (N,), ``batches`` from ``shuffled_batches``,
     ``exits`` as in ``decide``.
@@ -99,9 +99,9 @@ def missed_deadline(
     t_tars: Sequence[float],
     batches: NDArray[np.int64],
 ) -> list[Estimate]:
-    """For each target time, in seconds: batches whose accuracy is below ``p_tar`` or whose mean time is above it.
+    """For each target time, in seconds: how often a batch is less accurate than ``p_tar`` or slower on average.
 
-    ``right`` and ``seconds`` (N,) say of every image whether its answer is right and how long it took.
+    ``right`` and ``seconds`` (N,) say whether each image is answered correctly, and how long it took.
     """
     wrong = right[batches].mean(axis=2) < p_tar  # (shuffles, batches)
     taken = seconds[batches].mean(axis=2)
@@ -109,8 +109,8 @@ def missed_deadline(
 
 
 def _over_shuffles(missed: NDArray[np.bool_]) -> Estimate:
-    """``missed`` is (shuffles, batches); two shuffles at least."""
+    """``missed`` is (shuffles, batches), with at least two shuffles."""
     mean, ci95 = mean_and_ci95(missed.mean(axis=1).tolist())
     if ci95 is None:
-        raise ValueError("an interval needs two shuffles at least")
+        raise ValueError("an interval needs at least two shuffles")
     return Estimate(mean, ci95)

@@ -11,7 +11,7 @@ from early_exit.distortion import expert_of, known
 from early_exit.vocabulary import EXITS, PRISTINE
 
 ORACLE, CLASSIFIER = "oracle", "classifier"
-"""The expert of an image's true kind decides; that of the kind which the classifier predicts, as deployed."""
+"""The expert of an image's true kind decides; the expert of the kind that the classifier predicts, as deployed."""
 
 GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY = "generalist", "total", "edge-only", "cloud-only"
 
@@ -101,11 +101,11 @@ def policies_of(kinds: Sequence[str], baselines: Collection[str]) -> tuple[str, 
 
 
 def total_of(kind: str) -> str:
-    """The expert of ``kind`` that all layers are trained for (docs/paper.md §6, "total")."""
+    """The expert of ``kind`` with all layers trained (docs/paper.md §6, "total")."""
     return f"{TOTAL}_{kind}"
 
 
 def kind_of_total(expert: str) -> str | None:
-    """The kind that all layers are trained for; None for an expert of which only the heads are."""
+    """The kind of an expert with all layers trained; None for one whose heads alone are."""
     kind = expert.removeprefix(total_of(""))
     return None if kind == expert else kind

@@ -1,4 +1,4 @@
-"""How well confidence says accuracy: the reliability diagram and its expected calibration error."""
+"""How well confidence predicts accuracy: the reliability diagram and the expected calibration error."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-"""Guo et al., "On calibration of modern neural networks" (2017), the source of all that is here."""
+"""Guo et al., "On calibration of modern neural networks" (2017), the source of this module."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Reliability:
     count: NDArray[np.int64]
     #: float64 (B,): their mean confidence
     confidence: NDArray[np.float64]
-    #: float64 (B,): the share of them that is right
+    #: float64 (B,): the share of them that are right
     accuracy: NDArray[np.float64]
     ece: float
     """Σ count / N · |accuracy − confidence|, in [0, 1]."""
@@ -26,8 +26,8 @@ class Reliability:
 def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
     """Put N answers into ``bins`` bins by confidence; bin i of 1…bins holds ((i − 1)/bins, i/bins].
 
-    ``confidence`` float64 (N,) in [0, 1], 0 counts to the first bin; ``correct`` (N,). Raises ``ValueError``
-    without answers.
+    ``confidence`` float64 (N,) in [0, 1], where 0 falls into the first bin; ``correct`` (N,). Raises ValueError
+    if there are no answers.
     """
     if len(confidence) == 0:
         raise ValueError("reliability needs at least one answer")

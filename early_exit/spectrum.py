@@ -1,4 +1,4 @@
-"""The Fourier spectrum that the distortion classifier sees: ours, one for training and use, and the released ones."""
+"""The Fourier spectra that the distortion classifier sees: ours, and the two of the released code."""
 
 import math
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from early_exit.images import resize_to, through_jpeg
 
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Brightness of R, G and B. The released training script swaps R and B (docs/paper.md §12, oddity 16)."""
+"""Weights of R, G and B. The released training script swaps R and B (docs/paper.md §12, oddity 16)."""
 
 
 def spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
     """log(1 + |F|) of the luma of uint8 RGB (H, W, 3), zero frequency in the middle: (size, size).
 
-    The image is resized to ``size`` and cropped first (an image of that size is taken as it is); F is
+    The image is resized to ``size`` and cropped first (an image of that size is used unchanged); F is
     the unnormalised 2-D Fourier transform of values 0–255, so the result lies in [0, log(1 + 255·size²)]:
-    at most 16.4 at 224. Source: docs/paper.md §4, with its oddities 16 and 17 put right. float16, because it halves
-    what is stored and moves no value by more than 0.008 (0.004 below 16): a sixth of a step of the released
-    code's 8-bit spectra, which resolve 1/20.
+    at most 16.4 at 224. Source: docs/paper.md §4, with oddities 16 and 17 corrected. float16 halves storage and
+    changes no value by more than 0.008 (0.004 below 16): a sixth of a step of the released code's 8-bit spectra,
+    which is 1/20.
     """
     luma = resize_to(image, size) @ LUMA
     frequencies = np.fft.fftshift(np.fft.fft2(luma))
@@ -37,7 +37,7 @@ def released_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def released_training_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """As ``released_spectrum`` for training: R and B swap their weights, and the spectrum goes through JPEG."""
+    """As ``released_spectrum``, for training: the weights of R and B are swapped, and the result is saved as JPEG."""
     luma = cv2.cvtColor(resize_to(image, size), cv2.COLOR_BGR2GRAY)
     return through_jpeg(_in_8_bits(np.asarray(luma)))
 
@@ -54,9 +54,9 @@ def brightest(size: int, *, released: bool) -> float:
 
 
 def in_grey_levels(spectra: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Spectra (N, size, size) as 0–255: value / log(1 + 255·size²) · 255, rounded; uint8 ones as they are.
+    """Spectra (N, size, size) as 0–255: value / log(1 + 255·size²) · 255, rounded; uint8 spectra are unchanged.
 
-    The divisor is the largest value that a spectrum can have, so that one grey level means the same in all.
+    The divisor is the largest value that a spectrum can have, so that a grey level means the same in all.
     """
     largest = brightest(spectra.shape[-1], released=spectra.dtype == np.uint8)
     return np.rint(spectra.astype(np.float64) / largest * 255).astype(np.uint8)

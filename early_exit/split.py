@@ -1,4 +1,4 @@
-"""A fixed split: a CSV file that says of every image whether it trains, validates or tests."""
+"""A fixed split: a CSV file that assigns every image to train, validation or test."""
 
 import csv
 import io
@@ -14,8 +14,8 @@ def read_split(file: Path) -> tuple[dict[str, str], bytes]:
     """The split of each path, and the file's bytes.
 
     The file is UTF-8 with the header ``path,split``; paths are relative to the dataset's folder, with forward
-    slashes, each there once. Raises DatasetError with the first line that is not so. Whether the paths are
-    those of a dataset is for ``early_exit.dataset.scan`` to say.
+    slashes, and listed once each. Raises DatasetError naming the first invalid line. The paths are compared with
+    a dataset's by ``early_exit.dataset.scan``.
     """
     try:
         with file.open("rb") as opened:
@@ -50,4 +50,6 @@ def _parse(file: Path, text: str) -> dict[str, str]:
 
 
 def _error(file: Path, why: str) -> DatasetError:
-    return DatasetError(f"split {str(file)!r}: {why}. Give a CSV file of path,split with a line per image.")
+    return DatasetError(
+        f"split {str(file)!r}: {why}. Give a CSV file with the columns path,split and one line per image."
+    )

@@ -17,18 +17,18 @@ FONTS = (
 )
 MAX_DEGREES = 20.0
 DARK, LIGHT = (0.0, 110.0), (140.0, 255.0)
-"""Ranges of R, G and B of what is dark and what is light: the glyph is one, its background the other."""
+"""Ranges of R, G and B for dark and light colours: the glyph is one, its background the other."""
 
 
 def draw(folder: Path, images: int, size: int, seed: int) -> None:
-    """Write an ImageFolder of ``images`` PNG files of size×size pixels, equally many per glyph.
+    """Write an ImageFolder of ``images`` PNG files of size×size pixels, the same number per glyph.
 
-    The pixels follow from ``seed``, the class and the file's number alone. The folder appears whole or not at
-    all: it is written beside its place and renamed. A folder that is there already is left as it is, so
-    name it by the arguments. Raises ValueError when ``images`` is no positive multiple of ten.
+    The pixels depend only on ``seed``, the class and the file's number. The folder is written atomically, under a
+    temporary name that is then changed. An existing folder is left unchanged, so name it after the arguments.
+    Raises ValueError unless ``images`` is a positive multiple of ten.
     """
     if images <= 0 or images % len(GLYPHS):
-        raise ValueError(f"{images} synthetic images cannot be shared equally by {len(GLYPHS)} classes")
+        raise ValueError(f"{images} synthetic images cannot be divided equally among {len(GLYPHS)} classes")
     if folder.exists():
         return
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
@@ -42,7 +42,7 @@ def draw(folder: Path, images: int, size: int, seed: int) -> None:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.exists():  # otherwise another process was faster with the same images
+            if not folder.exists():  # else another process was faster, with the same images
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -52,8 +52,8 @@ def draw_glyph(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.ui
     """One glyph on a shaded background: uint8 RGB (size, size, 3).
 
     Font, height, stroke, place, rotation (up to 20° either way), shading and colours are drawn from ``rng``.
-    OpenCV 5 draws the four Hershey fonts in two weights of a typeface of its own, OpenCV 4 with their strokes:
-    the images depend on the version, and so does the digest of the dataset.
+    OpenCV 4 draws the four Hershey fonts as strokes, OpenCV 5 in two weights of its own typeface: the images, and
+    so the digest of the dataset, depend on its version.
     """
     ink = _glyph_ink(glyph, size, rng)[:, :, np.newaxis]
     start, end, colour = _colours(rng)
@@ -64,7 +64,7 @@ def draw_glyph(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.ui
 
 
 def _glyph_ink(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How much of each pixel the glyph covers: (size, size) in [0, 1]."""
+    """The share of each pixel that the glyph covers: (size, size) in [0, 1]."""
     font = FONTS[rng.integers(len(FONTS))]
     thickness = max(1, round(size * rng.uniform(0.03, 0.06)))
     height_at_scale_1 = cv2.getTextSize(glyph, font, 1.0, thickness)[0][1]

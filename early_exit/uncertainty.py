@@ -1,4 +1,4 @@
-"""Mean and 95 % interval of what several seeds gave."""
+"""Mean and 95 % confidence interval over several seeds."""
 
 import math
 import statistics

@@ -106,7 +106,7 @@ def with_too_few_of_two_classes(folder: Path):
     [
         (missing, "there is no such folder", []),
         (empty, "it is empty", []),
-        (a_file, "it is no folder", []),
+        (a_file, "it is not a folder", []),
         (with_an_empty_class, "1 of 11 classes have too few images", ["Empty: 0 images"]),
         (with_too_few_of_two_classes, "2 of 10 classes have too few images", ["3: 9 images", "A: 7 images"]),
     ],

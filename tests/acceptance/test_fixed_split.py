@@ -68,7 +68,7 @@ def test_a_file_that_does_not_name_every_image_once_is_refused_in_one_line(seede
         "named twice": ([first, first, *rest], f"line 3 names '{first[0]}' again."),
         "unknown": (
             [first, *rest, ["Z/1.png", "test"]],
-            "1 paths of the split file are no images here: Z/1.png.",
+            "1 paths in the split file are not images of the dataset: Z/1.png.",
         ),
     }
     rows, why = changed[change]

@@ -174,7 +174,7 @@ def make_one_class(folder):
     ("make", "why"),
     [
         (lambda folder: None, "there is no such folder"),
-        (make_file, "it is no folder"),
+        (make_file, "it is not a folder"),
         (lambda folder: folder.mkdir(), "it is empty"),
         (make_classless, "it has no class folders"),
         (make_one_class, "only one class folder, ape"),
@@ -241,7 +241,7 @@ def test_the_seeded_split_given_back_is_the_same_dataset(root):
 def test_a_given_split_may_have_small_classes_but_no_empty_ones(root):
     (root / "cat").mkdir()
     with pytest.raises(
-        DatasetError, match=r"1 of 3 classes have too few images. 1 is the least.*\ncat: 0 images"
+        DatasetError, match=r"1 of 3 classes have too few images. A class needs at least 1; .*\ncat: 0 images"
     ):
         scan(root, given(root))
     (root / "cat" / "0.png").write_bytes(png(7))
@@ -258,12 +258,12 @@ def test_a_given_split_may_have_small_classes_but_no_empty_ones(root):
         ),
         (
             lambda split: split.update({"cat/1.png": "test", "line\nbreak.png": "train"}),
-            r"2 paths of the split file are no images here: cat/1.png, 'line\nbreak.png'. "
+            r"2 paths in the split file are not images of the dataset: cat/1.png, 'line\nbreak.png'. "
             "The file must name every image once.",
         ),
         (
             lambda split: split.update({"ape/9.png": "train", "bee/9.png": "train"}),
-            "the split file has no image for test. Each part needs one at least.",
+            "the split file has no image for test. Each part needs at least one.",
         ),
     ],
 )

@@ -63,8 +63,8 @@ def test_all_layers_are_trained_for_one_kind_each():
 @pytest.mark.parametrize(
     ("levels", "reason"),
     [
-        ({"gaussian_blur": ()}, "gaussian_blur needs one level at least"),
-        ({"gaussian_blur": (2, 2)}, "gaussian_blur has a level twice"),
+        ({"gaussian_blur": ()}, "gaussian_blur needs at least one level"),
+        ({"gaussian_blur": (2, 2)}, "gaussian_blur lists a level twice"),
         ({"gaussian_blur": (0,)}, "gaussian_blur: its levels are 1 to 255"),
         ({"fog": (1,)}, "unknown distortion kind 'fog'"),
         (

@@ -41,7 +41,7 @@ def test_what_is_no_split_is_refused_with_its_line(write, text, why):
     with pytest.raises(DatasetError) as caught:
         read_split(write(text))
     assert str(caught.value).startswith(f"split '{write(text)}': {why}")
-    assert str(caught.value).endswith(". Give a CSV file of path,split with a line per image.")
+    assert str(caught.value).endswith(". Give a CSV file with the columns path,split and one line per image.")
     assert "\n" not in str(caught.value)
 
 

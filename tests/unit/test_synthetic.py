@@ -66,5 +66,5 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("images", [0, -10, 15])
 def test_images_that_cannot_be_shared_equally_are_refused(tmp_path, images):
-    with pytest.raises(ValueError, match="shared equally"):
+    with pytest.raises(ValueError, match="divided equally"):
         draw(tmp_path / "glyphs", images, 32, seed=0)
