@@ -10,8 +10,11 @@ from enum import Enum, auto
 from early_exit.distortion import expert_of, known
 from early_exit.vocabulary import EXITS, PRISTINE
 
-ORACLE, CLASSIFIER = "oracle", "classifier"
-"""The expert of an image's true kind decides; the expert of the kind that the classifier predicts, as deployed."""
+ORACLE = "oracle"
+"""The expert of an image's true kind decides."""
+
+CLASSIFIER = "classifier"
+"""The expert of the kind that the classifier predicts decides: the paper's deployed system."""
 
 GENERALIST, TOTAL, EDGE_ONLY, CLOUD_ONLY = "generalist", "total", "edge-only", "cloud-only"
 
@@ -45,14 +48,14 @@ class Policy:
 
     @property
     def exits(self) -> tuple[int, ...]:
-        """The exits there are, ascending: three on the edge, the last in the cloud."""
+        """Those of ``EXITS`` that there are: three on the edge, the last in the cloud."""
         *edge, cloud = EXITS
         return (*(edge if self.has_edge else ()), *((cloud,) if self.has_cloud else ()))
 
     def expert_for(self, kind: str, predicted: str | None = None) -> str:
         """The expert that decides about an image of true kind ``kind``, which the classifier takes for ``predicted``.
 
-        Raises ValueError where the classifier is asked and ``predicted`` is None.
+        Raises ValueError if the classifier is asked and ``predicted`` is None.
         """
         match self.asks:
             case Rule.TRUE_KIND:
@@ -80,12 +83,12 @@ BORROWING = tuple(_BORROWING)
 
 
 def policy(name: str) -> Policy:
-    """What follows from ``name``; raises ValueError where no policy has it."""
+    """What follows from ``name``; raises ValueError if no policy has it."""
     if name in _BORROWING:
         return _BORROWING[name]
     if name in (PRISTINE, GENERALIST) or (kind_of_total(name) or name) in known():
         return Policy(name, asks=name)
-    raise ValueError(f"unknown policy {name!r}: it asks no expert that there is")
+    raise ValueError(f"unknown policy {name!r}: it is no expert and none of {', '.join(BORROWING)}")
 
 
 def policies_of(kinds: Sequence[str], baselines: Collection[str]) -> tuple[str, ...]:

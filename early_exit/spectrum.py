@@ -18,8 +18,8 @@ def spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
     The image is resized to ``size`` and cropped first (an image of that size is used unchanged); F is
     the unnormalised 2-D Fourier transform of values 0–255, so the result lies in [0, log(1 + 255·size²)]:
     at most 16.4 at 224. Source: docs/paper.md §4, with oddities 16 and 17 corrected. float16 halves storage and
-    changes no value by more than 0.008 (0.004 below 16): a sixth of a step of the released code's 8-bit spectra,
-    which is 1/20.
+    changes no value by more than 0.008 (0.004 below 16): a sixth of 1/20, the step of the released code's 8-bit
+    spectra.
     """
     luma = resize_to(image, size) @ LUMA
     frequencies = np.fft.fftshift(np.fft.fft2(luma))

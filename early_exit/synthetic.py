@@ -23,8 +23,8 @@ DARK, LIGHT = (0.0, 110.0), (140.0, 255.0)
 def draw(folder: Path, images: int, size: int, seed: int) -> None:
     """Write an ImageFolder of ``images`` PNG files of size×size pixels, the same number per glyph.
 
-    The pixels depend only on ``seed``, the class and the file's number. The folder is written atomically, under a
-    temporary name that is then changed. An existing folder is left unchanged, so name it after the arguments.
+    The pixels depend only on ``seed``, the class and the file's number. The folder is written atomically: under a
+    temporary name, then renamed. An existing folder is left unchanged, so name it after the arguments.
     Raises ValueError unless ``images`` is a positive multiple of ten.
     """
     if images <= 0 or images % len(GLYPHS):
