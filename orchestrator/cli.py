@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import DatabaseError, Unreachable, open_engine, reading
+from db.engine import DatabaseError, Unreachable, reading
 from db.models import RunState
-from db.schema import upgrade
 from early_exit.backbones import MOBILENET_V2, BackboneError
 from early_exit.dataset import DatasetError
 from early_exit.distortion import UnknownDistortion
 from early_exit.weights import WeightsError, WeightsOutOfReach
-from orchestrator.cluster.place import Place, current_place, open_store
+from orchestrator.cluster.place import current_place, refuse_private, refuse_shared
+from orchestrator.context import open_console, open_context
 from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
-from orchestrator.runs.which import existing, newest_active, runs
+from orchestrator.runs.which import active_or_newest, existing, runs
 from orchestrator.streams import open_streams
 
 cli = typer.Typer(
@@ -89,8 +87,7 @@ def submit(
         in_process=in_process,
     )
     check(request)
-    place, engine = _open(create=True)
-    raise typer.Exit(launch(request, place, engine, _console()))
+    raise typer.Exit(launch(open_context(create=True), request))
 
 
 @cli.command()
@@ -102,7 +99,7 @@ def backbone(
     from orchestrator.backbone import show
     from orchestrator.plan.spec import resolve
 
-    show(resolve("paper", [*(settings or []), f"architecture.backbone={name}"]).architecture, _console())
+    show(resolve("paper", [*(settings or []), f"architecture.backbone={name}"]).architecture, open_console())
 
 
 @cli.command()
@@ -115,7 +112,7 @@ def data(
 
     if name != "caltech256":
         raise UsageError(f"unknown dataset '{name}'. Known: caltech256.")
-    fetch(CALTECH256, folder, _console())
+    fetch(CALTECH256, folder, open_console())
 
 
 @cli.command()
@@ -125,11 +122,11 @@ def resume(run: ActiveRunArgument = None) -> None:
     from orchestrator.runs.progress import standing
     from orchestrator.submit.follow import attend
 
-    place, engine = _open()
-    run_id = existing(engine, run if run is not None else newest_active(engine))
-    if standing(engine, run_id).state == RunState.ACTIVE:
-        refuse_other_code(place, engine, run_id)
-    raise typer.Exit(attend(place, engine, run_id, _console()))
+    context = open_context()
+    run_id = active_or_newest(context.engine, run)
+    if standing(context.engine, run_id).state == RunState.ACTIVE:
+        refuse_other_code(context, run_id)
+    raise typer.Exit(attend(context, run_id))
 
 
 @cli.command()
@@ -137,8 +134,8 @@ def cancel(run: ActiveRunArgument = None) -> None:
     """Stop a run; what is finished stays."""
     from orchestrator.runs.control import cancel_run
 
-    _, engine = _open()
-    cancel_run(engine, existing(engine, run if run is not None else newest_active(engine)), _console())
+    context = open_context()
+    cancel_run(context, active_or_newest(context.engine, run))
 
 
 @cli.command()
@@ -150,11 +147,11 @@ def retry(
     from orchestrator.runs.control import refuse_other_code, retry_run
     from orchestrator.submit.launch import go_on
 
-    place, engine = _open()
-    run_id, console = existing(engine, run), _console()
-    refuse_other_code(place, engine, run_id)
-    if retry_run(engine, run_id, console):
-        raise typer.Exit(go_on(place, engine, run_id, console, wait=wait))
+    context = open_context()
+    run_id = existing(context.engine, run)
+    refuse_other_code(context, run_id)
+    if retry_run(context, run_id):
+        raise typer.Exit(go_on(context, run_id, wait=wait))
 
 
 @cli.command()
@@ -166,11 +163,12 @@ def status(
     """Show all runs, or the stages and failures of one."""
     from orchestrator.runs.progress import failures, standing, table
 
-    _, engine = _open()
+    context = open_context()
+    engine, console = context.engine, context.console
     if run is None:
-        _console().print(runs(engine))
+        console.print(runs(engine))
         return
-    console, run_id = _console(), existing(engine, run)
+    run_id = existing(engine, run)
     now = standing(engine, run_id)
     console.print(f"Run {run_id} is {now.state}.")
     console.print(table(run_id, now))
@@ -193,17 +191,17 @@ def results(
     from orchestrator.runs.progress import standing
 
     layouts = named(only or [])
-    _, engine = _open()
-    run_id = existing(engine, run)
-    warning = standing(engine, run_id).warning
-    with reading(engine) as session:
+    context = open_context()
+    run_id = existing(context.engine, run)
+    warning = standing(context.engine, run_id).warning
+    with reading(context.engine) as session:
         found = tables(session, run_id, layouts)
     if not found:
         what = f"no rows for table {' or '.join(only)}" if only else "no results yet"
         raise OrchestratorError(f"run {run_id} has {what}. See: orchestrator status {run_id}")
     if warning:
         print(warning, file=sys.stderr)
-    print_tables(found, form, _console())
+    print_tables(found, form, context.console)
 
 
 @cli.command()
@@ -217,8 +215,8 @@ def report(
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
     from orchestrator.report.page import write_report
 
-    place, engine = _open()
-    write_report(engine, open_store(place), existing(engine, run), out, _console())
+    context = open_context()
+    write_report(context, existing(context.engine, run), out)
 
 
 @cli.command()
@@ -236,10 +234,9 @@ def export(
     from orchestrator.files.export import Export, write_images
     from orchestrator.files.shards import Selection
 
-    place, engine = _open()
+    context = open_context()
     selection = Selection(what, kind, level, seed, fidelity)
-    asked = Export(existing(engine, run), selection, form, out)
-    write_images(asked, engine, open_store(place), _console())
+    write_images(context, Export(existing(context.engine, run), selection, form, out))
 
 
 @cli.command()
@@ -251,8 +248,8 @@ def sql(
     from orchestrator.results.formats import print_answer
     from orchestrator.results.sql import query
 
-    _, engine = _open()
-    print_answer(query(engine, statement), form, _console())
+    context = open_context()
+    print_answer(query(context.engine, statement), form, context.console)
 
 
 @cli.command()
@@ -260,8 +257,9 @@ def up() -> None:
     """Hold a private cluster that stays until Ctrl-C."""
     from orchestrator.cluster.client import hold
 
-    place, _ = _open(create=True)
-    hold(_private(place), _console())
+    context = open_context(create=True)
+    refuse_shared(context.place)
+    hold(context.place, context.console)
 
 
 @cli.command()
@@ -275,8 +273,7 @@ def worker(
     """Run one Celery worker by hand."""
     from orchestrator.cluster.worker import become_worker
 
-    place, _ = _open(create=True)
-    become_worker(place, queues, concurrency, name)
+    become_worker(open_context(create=True).place, queues, concurrency, name)
 
 
 @cli.command()
@@ -287,15 +284,14 @@ def flower(
     """Serve Flower, which shows the live queues; with a password."""
     from orchestrator.cluster.flower import become_flower
 
-    place, _ = _open(create=True)
-    become_flower(place, address, port, _console())
+    context = open_context(create=True)
+    become_flower(context.place, address, port, context.console)
 
 
 @cli.command()
 def migrate() -> None:
     """Create or upgrade the database's schema."""
-    _open(create=True)
-    _console().print("The database is at this code's schema.")
+    open_context(create=True).console.print("The database is at this code's schema.")
 
 
 @cli.command()
@@ -303,37 +299,9 @@ def reconcile() -> None:
     """Run the reconciler of a shared cluster."""
     from orchestrator.cluster.reconcile import reconcile_forever
 
-    _shared(current_place(create=False))
-    reconcile_forever(*_open(create=True))
-
-
-def _open(*, create: bool = False) -> tuple[Place, Engine]:
-    place = current_place(create=create)
-    if place.home is not None and not create and not (place.home / "orchestrator.db").exists():
-        raise UsageError(f"no runs under '{place.home}'. Start one: orchestrator submit full-paper")
-    engine = open_engine(place.database_url)
-    upgrade(engine)
-    open_store(place)
-    return place, engine
-
-
-def _private(place: Place) -> Place:
-    if place.home is None:
-        raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
-    return place
-
-
-def _shared(place: Place) -> None:
-    if place.home is not None:
-        *others, last = place.variables
-        raise UsageError(
-            "a private cluster has a reconciler of its own; "
-            f"that of a shared one needs {', '.join(others)} and {last}."
-        )
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    refuse_private(current_place(create=False))
+    context = open_context(create=True)
+    reconcile_forever(context.engine, context.store, context.place.broker_url)
 
 
 def main() -> None:

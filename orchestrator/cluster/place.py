@@ -60,6 +60,22 @@ def current_place(*, create: bool) -> Place:
     )
 
 
+def refuse_shared(place: Place) -> None:
+    """For what only a private cluster needs."""
+    if place.home is None:
+        raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
+
+
+def refuse_private(place: Place) -> None:
+    """For what a private cluster does by itself."""
+    if place.home is not None:
+        *others, last = place.variables
+        raise UsageError(
+            "a private cluster has a reconciler of its own; "
+            f"that of a shared one needs {', '.join(others)} and {last}."
+        )
+
+
 def _make_folders(home: Path) -> None:
     try:
         (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)

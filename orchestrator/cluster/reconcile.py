@@ -19,7 +19,6 @@ from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
 from db.runs import active_runs, settle_run
-from orchestrator.cluster.place import Place, open_store
 from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import ring, waiting_messages
@@ -131,8 +130,8 @@ def _recount(session: Session) -> int:
     return sum(recount(session, run_id) for run_id in active_runs(session))
 
 
-def reconcile_forever(place: Place, engine: Engine) -> None:
+def reconcile_forever(engine: Engine, store: ArtifactStore, broker_url: str) -> None:
     """The reconciler as a process of its own."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
-    Reconciler(engine, open_store(place), create_app(place.broker_url)).forever()
+    Reconciler(engine, store, create_app(broker_url)).forever()

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
-from rich.console import Console
 from rich.progress import track
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db.artifacts import ArtifactStore, BadArtifact, Tensors
+from db.artifacts import BadArtifact, Tensors
 from db.engine import reading, write
 from db.models import Image, Run
 from db.recovery import set_aside
 from early_exit.spectrum import in_grey_levels
+from orchestrator.context import Context
 from orchestrator.errors import OrchestratorError, UsageError, nearest
 from orchestrator.files.folder import new_folder
 from orchestrator.files.shards import ARRAYS, Selection, Shard, select_shards
@@ -39,7 +39,7 @@ class Export:
     folder: Path
 
 
-def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: Console) -> None:
+def write_images(context: Context, asked: Export) -> None:
     """Fill a new folder with ``KIND/LEVEL/N.jpg`` or ``.png`` and an ``index.csv``, whole or not at all.
 
     N counts the test images from 1, in the dataset's order; pristine ones are level 0. ``index.csv`` has the
@@ -48,14 +48,14 @@ def write_images(asked: Export, engine: Engine, store: ArtifactStore, console: C
     """
     if asked.form not in FORMATS:
         raise UsageError(f"unknown format '{asked.form}'.{nearest(asked.form, FORMATS)}")
-    with reading(engine) as session:
+    with reading(context.engine) as session:
         shards = select_shards(session, asked.run_id, asked.selection)
         images = _test_images(session, asked.run_id)
     numbers = {index: number for number, (index, _, _) in enumerate(images, start=1)}
-    folder, written = asked.folder.resolve(), 0
+    folder, written, console = asked.folder.resolve(), 0, context.console
     with new_folder(folder) as content:
         for shard in track(shards, "Writing images", console=console, disable=not console.is_terminal):
-            tensors = _load(shard, asked.selection.what, engine, store)
+            tensors = _load(context, shard, asked.selection.what)
             target = content / shard.kind / str(shard.level)
             target.mkdir(parents=True, exist_ok=True)
             for image, pixels in zip(tensors["images"], _pixels(tensors, asked.selection.what), strict=True):
@@ -75,17 +75,17 @@ def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:
     return in_grey_levels(array) if what == "spectra" else array
 
 
-def _load(shard: Shard, what: str, engine: Engine, store: ArtifactStore) -> Tensors:
+def _load(context: Context, shard: Shard, what: str) -> Tensors:
     """A shard's arrays; a bad file is set aside, so that a submit makes it again."""
     artifact = shard.artifact
     assert artifact is not None  # select_shards sees to it
     assert artifact.uri is not None
     assert artifact.sha256 is not None
     try:
-        return store.read(artifact.uri, artifact.sha256)
+        return context.store.read(artifact.uri, artifact.sha256)
     except BadArtifact as error:
-        write(engine, lambda session: set_aside(session, artifact.id))
-        store.set_aside(artifact.uri)
+        write(context.engine, lambda session: set_aside(session, artifact.id))
+        context.store.set_aside(artifact.uri)
         raise OrchestratorError(
             f"{error}. It is set aside. Make it again with the same options: orchestrator submit {what}"
         ) from None

@@ -15,13 +15,11 @@ from typing import Any
 import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.console import Console
-from sqlalchemy import Engine
 
-from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.models import JobState
 from orchestrator import report
+from orchestrator.context import Context
 from orchestrator.errors import OrchestratorError
 from orchestrator.files.folder import new_folder
 from orchestrator.report.findings import Findings, findings
@@ -56,19 +54,18 @@ class Standings:
         return self.now.count(JobState.FAILED) - len(self.failures)
 
 
-def write_report(
-    engine: Engine, store: ArtifactStore, run_id: int, out: Path | None, console: Console
-) -> None:
+def write_report(context: Context, run_id: int, out: Path | None) -> None:
     """Write ``report.html`` and ``figures/`` into ``out``, by default ``report-RUN`` in the current folder.
 
     The folder appears whole or not at all; in one that holds an older report of ours, files are replaced one
     by one. Raises ``OrchestratorError`` for a run without any result, ``UsageError`` for a folder that holds
     something else.
     """
+    engine = context.engine
     folder = (out or Path(f"report-{run_id}")).resolve()
     stood = Standings(standing(engine, run_id), failures(engine, run_id, SHOWN_FAILURES))
     with reading(engine) as session:
-        found = findings(session, store, run_id)
+        found = findings(session, context.store, run_id)
         shown = sections(found)
     if not shown:
         raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
@@ -81,7 +78,7 @@ def write_report(
         (content / "report.html").write_text(page(found.run, shown, drawn, stood), encoding="utf-8")
     if replaced is not None:
         _move(target, folder, replaced)
-    console.print(f"Report of run {run_id}: {folder / 'report.html'}", soft_wrap=True, markup=False)
+    context.console.print(f"Report of run {run_id}: {folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def questions() -> list[Question]:

@@ -1,22 +1,21 @@
 """What a user decides about a stored run: stop it, or try again what is missing."""
 
-from rich.console import Console
-from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from db.engine import read, write
 from db.models import JobState, RunState
 from db.runs import cancel, other_codes, retry
-from orchestrator.cluster.place import Place
+from orchestrator.context import Context
 from orchestrator.errors import UsageError
 from orchestrator.runs.progress import standing
 from tasks.code import codes
 
 
-def cancel_run(engine: Engine, run_id: int, console: Console) -> None:
+def cancel_run(context: Context, run_id: int) -> None:
     """Cancel what is not finished of a run; what is finished stays. Running jobs stop by themselves."""
-    cancelled = write(engine, lambda session: cancel(session, run_id))
-    now = standing(engine, run_id)
+    console = context.console
+    cancelled = write(context.engine, lambda session: cancel(session, run_id))
+    now = standing(context.engine, run_id)
     if cancelled is None:
         console.print(f"Run {run_id} {_ended(now.state)}; nothing is left to cancel.")
         return
@@ -26,30 +25,30 @@ def cancel_run(engine: Engine, run_id: int, console: Console) -> None:
     )
 
 
-def retry_run(engine: Engine, run_id: int, console: Console) -> bool:
+def retry_run(context: Context, run_id: int) -> bool:
     """Bring back the failed, cancelled and skipped jobs of an ended run; False where nothing is to run."""
     try:
-        jobs = write(engine, lambda session: retry(session, run_id))
+        jobs = write(context.engine, lambda session: retry(session, run_id))
     except IntegrityError:
         raise UsageError(
             f"another run of the same spec is active, run {run_id} cannot be. See: orchestrator status"
         ) from None
-    state = standing(engine, run_id).state
+    state = standing(context.engine, run_id).state
     if jobs:
-        console.print(f"Run {run_id}: {jobs} jobs are tried again.")
+        context.console.print(f"Run {run_id}: {jobs} jobs are tried again.")
     else:
-        console.print(f"Run {run_id} {_ended(state)}; nothing is left to try again.")
+        context.console.print(f"Run {run_id} {_ended(state)}; nothing is left to try again.")
     return state == RunState.ACTIVE
 
 
-def refuse_other_code(place: Place, engine: Engine, run_id: int) -> None:
+def refuse_other_code(context: Context, run_id: int) -> None:
     """Refuse to compute a run here that was planned by other code: results would be filed under wrong keys.
 
     On a shared cluster its workers compute it, and leave alone what is not their code's.
     """
-    if place.home is None:
+    if context.place.home is None:
         return
-    others = read(engine, lambda session: other_codes(session, run_id, codes()))
+    others = read(context.engine, lambda session: other_codes(session, run_id, codes()))
     if others:
         installed = {code.split()[0]: code for code in codes()}
         stage = others[0].split(" ")[0]

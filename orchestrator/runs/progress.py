@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from sqlalchemy import Engine, func, select
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.engine import read, reading
 from db.models import Job, JobState, Run, RunState
 from db.runs import progress
+from orchestrator.context import Context
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
@@ -75,17 +75,13 @@ def failures(engine: Engine, run_id: int, most: int | None = None) -> list[str]:
         return [f"failed: {stage} ({label}): {error}" for stage, label, error in session.execute(statement)]
 
 
-def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[], None]) -> Standing:
+def watch(context: Context, run_id: int, keep_alive: Callable[[], None]) -> Standing:
     """Show a run's progress until it has ended; ``keep_alive`` is called at every look."""
-    started = time.monotonic()
+    started, console = time.monotonic(), context.console
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             return _follow(
-                engine,
-                run_id,
-                console,
-                keep_alive,
-                lambda now: live.update(table(run_id, now), refresh=True),
+                context, run_id, keep_alive, lambda now: live.update(table(run_id, now), refresh=True)
             )
     last = started - PLAIN_SECONDS
 
@@ -95,26 +91,25 @@ def watch(engine: Engine, run_id: int, console: Console, keep_alive: Callable[[]
             last = time.monotonic()
             console.print(_line(run_id, now, last - started), soft_wrap=True)
 
-    return _follow(engine, run_id, console, keep_alive, print_line)
+    return _follow(context, run_id, keep_alive, print_line)
 
 
 def _follow(
-    engine: Engine,
+    context: Context,
     run_id: int,
-    console: Console,
     keep_alive: Callable[[], None],
     show: Callable[[Standing], None],
 ) -> Standing:
     busy = time.monotonic()
     while True:
-        now = standing(engine, run_id)
+        now = standing(context.engine, run_id)
         show(now)
         if now.count(JobState.RUNNING):
             busy = time.monotonic()
         elif time.monotonic() - busy > SILENT_SECONDS:
             busy = time.monotonic()
-            for line in unclaimed(engine, run_id):
-                console.print(line, markup=False, soft_wrap=True)
+            for line in unclaimed(context.engine, run_id):
+                context.console.print(line, markup=False, soft_wrap=True)
         if now.state != RunState.ACTIVE:
             return now
         keep_alive()

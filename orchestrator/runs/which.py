@@ -20,10 +20,12 @@ def existing(engine: Engine, run: int | None) -> int:
     return run if run is not None else newest
 
 
-def newest_active(engine: Engine) -> int | None:
-    """The newest run that has not ended; None where all have."""
-    with reading(engine) as session:
-        return session.scalar(select(func.max(Run.id)).where(Run.state == RunState.ACTIVE))
+def active_or_newest(engine: Engine, run: int | None) -> int:
+    """As ``existing``, but for None the newest active run where there is one."""
+    if run is None:
+        with reading(engine) as session:
+            run = session.scalar(select(func.max(Run.id)).where(Run.state == RunState.ACTIVE))
+    return existing(engine, run)
 
 
 def runs(engine: Engine) -> Table:

@@ -1,13 +1,10 @@
 """Staying with a run: keep its cluster going, show progress, and report when it has ended."""
 
-from rich.console import Console
-from sqlalchemy import Engine
-
 from db.engine import reading
 from db.models import JobState, RunState
 from db.runs import working_runs
 from orchestrator.cluster.client import KeepAlive, stop_supervisor, wait_until_idle
-from orchestrator.cluster.place import Place
+from orchestrator.context import Context
 from orchestrator.locks import clients_lock, is_held, lock, up_lock
 from orchestrator.results.formats import print_table
 from orchestrator.results.layouts import HEADLINE
@@ -22,26 +19,27 @@ SHOWN_FAILURES = 10
 IDLE_SECONDS = 60.0
 
 
-def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:
+def attend(context: Context, run_id: int) -> int:
     """Watch a run to its end and report it; returns the exit code. Ctrl-C keeps the run."""
+    place, console = context.place, context.console
     if place.home is None:
         try:
-            return report(place, engine, run_id, watch(engine, run_id, console, lambda: None), console)
+            return report(context, run_id, watch(context, run_id, lambda: None))
         except KeyboardInterrupt:
-            return _detach(engine, run_id, console, "It goes on without this command. Watch it again")
+            return _detach(context, run_id, "It goes on without this command. Watch it again")
     interrupted, keep_alive = False, KeepAlive(place)
     with lock(clients_lock(place.home), shared=True):
         try:
-            ended = watch(engine, run_id, console, keep_alive)
+            ended = watch(context, run_id, keep_alive)
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
         if not is_held(clients_lock(place.home)) and not is_held(up_lock(place.home)):
             console.print("Stopping the workers …")
             stop_supervisor(place, keep_alive.started)
-        return _detach(engine, run_id, console, "Go on")
-    code = report(place, engine, run_id, ended, console)
-    with reading(engine) as session:
+        return _detach(context, run_id, "Go on")
+    code = report(context, run_id, ended)
+    with reading(context.engine) as session:
         others = working_runs(session, codes())
     if others:
         console.print(f"Still active, in the background: run {', '.join(map(str, others))}.")
@@ -50,17 +48,18 @@ def attend(place: Place, engine: Engine, run_id: int, console: Console) -> int:
     return code
 
 
-def _detach(engine: Engine, run_id: int, console: Console, what: str) -> int:
-    now = standing(engine, run_id)
+def _detach(context: Context, run_id: int, what: str) -> int:
+    now = standing(context.engine, run_id)
     done = now.count(JobState.SUCCEEDED)
-    console.print(
+    context.console.print(
         f"Run {run_id} is kept, {done} of {now.total} jobs done. {what}: orchestrator resume {run_id}"
     )
     return DETACHED
 
 
-def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: Console) -> int:
+def report(context: Context, run_id: int, ended: Standing) -> int:
     """Print a run's tables, its failures and what to type next; returns the exit code."""
+    engine, console = context.engine, context.console
     with reading(engine) as session:
         found = tables(session, run_id, HEADLINE)
     for result in found:
@@ -73,7 +72,7 @@ def report(place: Place, engine: Engine, run_id: int, ended: Standing, console: 
     )
     if ended.state in (RunState.FAILED, RunState.CANCELLED):
         console.print(f"Try again what is missing: orchestrator retry {run_id}")
-    database = engine.url.database if place.home else engine.url.render_as_string()
+    database = engine.url.database if context.place.home else engine.url.render_as_string()
     console.print(f"Database: {database}", soft_wrap=True)
     console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")
     console.print("      orchestrator sql 'select * from accuracy where run = (select run from latest_run)'")

@@ -5,12 +5,11 @@ from functools import partial
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Engine
 
 from db.dispatch import top_up
 from db.engine import reading, write
 from db.models import RunState
-from orchestrator.cluster.place import Place, open_store
+from orchestrator.context import Context
 from orchestrator.runs.progress import standing
 from orchestrator.submit.follow import attend, report
 from orchestrator.submit.in_process import run_in_process
@@ -25,13 +24,13 @@ COMMAND_PATIENCE_SECONDS = 2.0
 """Somebody waits for a command; what it does not ring for, the reconciler does."""
 
 
-def launch(request: Request, place: Place, engine: Engine, console: Console) -> int:
+def launch(context: Context, request: Request) -> int:
     """Submit a run and, unless the cluster is shared, stay with it; returns the exit code."""
-    store = open_store(place)
-    resolved = resolve_request(request, engine, store, local=place.home is not None)
+    engine, console = context.engine, context.console
+    resolved = resolve_request(context, request)
     _introduce(resolved, console)
     if request.dry_run:
-        _show_plan(resolved, engine, console)
+        _show_plan(context, resolved)
         return 0
     dataset = resolved.dataset
     submission = store_run(engine, resolved.spec, resolved.plan, dataset.id, dataset.shape.digest)
@@ -43,25 +42,25 @@ def launch(request: Request, place: Place, engine: Engine, console: Console) -> 
     )
     now = standing(engine, run_id)
     if now.state != RunState.ACTIVE:
-        return report(place, engine, run_id, now, console)
+        return report(context, run_id, now)
     if request.in_process:
-        run_in_process(engine, store, run_id)
-        return report(place, engine, run_id, standing(engine, run_id), console)
-    return go_on(place, engine, run_id, console, wait=request.wait)
+        run_in_process(engine, context.store, run_id)
+        return report(context, run_id, standing(engine, run_id))
+    return go_on(context, run_id, wait=request.wait)
 
 
-def go_on(place: Place, engine: Engine, run_id: int, console: Console, *, wait: bool) -> int:
+def go_on(context: Context, run_id: int, *, wait: bool) -> int:
     """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
+    place, console = context.place, context.console
     if place.home is not None:
-        return attend(place, engine, run_id, console)
-    if not ring(
-        create_app(place.broker_url, COMMAND_PATIENCE_SECONDS), write(engine, partial(top_up, codes=codes()))
-    ):
+        return attend(context, run_id)
+    app = create_app(place.broker_url, COMMAND_PATIENCE_SECONDS)
+    if not ring(app, write(context.engine, partial(top_up, codes=codes()))):
         console.print(
             "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
         )
     if wait:
-        return attend(place, engine, run_id, console)
+        return attend(context, run_id)
     console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
     return 0
 
@@ -90,8 +89,8 @@ def _introduce(resolved: Resolved, console: Console) -> None:
         console.print(f"{dataset.ignored} files without an image suffix are ignored.")
 
 
-def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
-    with reading(engine) as session:
+def _show_plan(context: Context, resolved: Resolved) -> None:
+    with reading(context.engine) as session:
         need = find(session, resolved.plan)
     stages = [job.params.stage for job in resolved.plan.jobs]
     to_run = Counter(stage for stage, must in zip(stages, need.must_run, strict=True) if must)
@@ -102,4 +101,4 @@ def _show_plan(resolved: Resolved, engine: Engine, console: Console) -> None:
         shown.add_row(stage, str(count), str(count - to_run[stage]), str(to_run[stage]))
     shown.add_section()
     shown.add_row("all", str(len(stages)), str(len(stages) - to_run.total()), str(to_run.total()))
-    console.print(shown)
+    context.console.print(shown)

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.numpy import save
-from sqlalchemy import Engine
 
-from db.artifacts import ArtifactStore
 from early_exit.backbones import MOBILENET_V2
 from early_exit.dataset import class_folders
 from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
 from early_exit.weights import check_weights, expected_shapes, imagenet_weights, parse_weights, read_file
 from orchestrator.cluster.hardware import hardware
+from orchestrator.context import Context
 from orchestrator.errors import UsageError, nearest
 from orchestrator.plan.graph import Plan
 from orchestrator.plan.paper import TARGETS, plan
@@ -85,22 +84,23 @@ def check(request: Request) -> Spec:
     return spec
 
 
-def resolve_request(request: Request, engine: Engine, store: ArtifactStore, *, local: bool) -> Resolved:
-    """Settle weights, hardware and dataset, and plan. ``local``: the workers run on this machine."""
+def resolve_request(context: Context, request: Request) -> Resolved:
+    """Settle weights, hardware and dataset, and plan."""
     spec = check(request)
+    local = context.place.home is not None
     settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
     if request.dataset is not None:
         class_folders(request.dataset.resolve())  # before minutes of a download
     weights = _read_weights(request.weights, spec) if request.weights is not None else None
     built_in = request.dataset is None
-    folder = synthetic_folder(store, spec.synthetic) if request.dataset is None else request.dataset
+    folder = synthetic_folder(context.store, spec.synthetic) if request.dataset is None else request.dataset
     split: int | dict[str, str] = spec.split_seed
     if request.split is not None:
         split, content = read_split(request.split)
         settled["split_file"] = hashlib.sha256(content).hexdigest()
-    dataset = store_dataset(engine, folder, split, built_in=built_in)
+    dataset = store_dataset(context.engine, folder, split, built_in=built_in)
     if weights is not None:
-        settled["weights"] = store.write_bytes(weights, f"weights-{os.getpid()}").sha256
+        settled["weights"] = context.store.write_bytes(weights, f"weights-{os.getpid()}").sha256
     spec = spec.model_copy(update=settled)
     return Resolved(spec, dataset, plan(spec, dataset.shape, releases()), built_in)
 

@@ -32,6 +32,7 @@ from harness import link
 from harness.steps import Order, Paper, Steps
 from orchestrator.cluster.place import Place
 from orchestrator.cluster.reconcile import Reconciler
+from orchestrator.context import Context
 from orchestrator.runs.progress import standing
 from orchestrator.submit.follow import report
 from orchestrator.submit.request import Request, resolve_request
@@ -82,7 +83,7 @@ def submit_paper(steps: Steps) -> Any:
         wait=False,
         in_process=False,
     )
-    made = resolve_request(request, engine, store, local=True)
+    made = resolve_request(_context(steps, engine, store), request)
     stored = submit(engine, made.spec, made.plan, made.dataset.id, made.dataset.shape.digest)
     return stored.run_id, stored.attached
 
@@ -171,10 +172,14 @@ def resume_job(steps: Steps) -> Any:
 
 def report_run(steps: Steps) -> Any:
     """Print the report of the template's run: (exit code, text)."""
-    engine, _ = opened(steps)
+    engine, store = opened(steps)
     paper, now = Paper(steps), standing(engine, RUN)
+    return report(_context(steps, engine, store, paper), RUN, now), paper.getvalue()
+
+
+def _context(steps: Steps, engine: Engine, store: ArtifactStore, file: Any = None) -> Context:
     place = Place(Path(steps.order.folder), "", "", "")
-    return report(place, engine, RUN, now, Console(file=paper, width=100)), paper.getvalue()
+    return Context(place, engine, store, Console(file=file, width=100))
 
 
 def _workplace(engine: Engine, store: ArtifactStore) -> Workplace:
