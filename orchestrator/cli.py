@@ -86,8 +86,8 @@ def submit(
         wait=wait,
         in_process=in_process,
     )
-    check(request)
-    raise typer.Exit(launch(open_context(create=True), request))
+    spec = check(request)
+    raise typer.Exit(launch(open_context(create=True), request, spec))
 
 
 @cli.command()

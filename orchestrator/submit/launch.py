@@ -10,6 +10,7 @@ from db.dispatch import top_up
 from db.engine import reading, write
 from db.models import RunState
 from orchestrator.context import Context
+from orchestrator.plan.spec import Spec
 from orchestrator.runs.progress import standing
 from orchestrator.submit.follow import attend, report
 from orchestrator.submit.in_process import run_in_process
@@ -24,10 +25,10 @@ COMMAND_PATIENCE_SECONDS = 2.0
 """Somebody waits for a command; what it does not ring for, the reconciler does."""
 
 
-def launch(context: Context, request: Request) -> int:
+def launch(context: Context, request: Request, spec: Spec) -> int:
     """Submit a run and, unless the cluster is shared, stay with it; returns the exit code."""
     engine, console = context.engine, context.console
-    resolved = resolve_request(context, request)
+    resolved = resolve_request(context, request, spec)
     _introduce(resolved, console)
     if request.dry_run:
         _show_plan(context, resolved)

@@ -84,9 +84,8 @@ def check(request: Request) -> Spec:
     return spec
 
 
-def resolve_request(context: Context, request: Request) -> Resolved:
-    """Settle weights, hardware and dataset, and plan."""
-    spec = check(request)
+def resolve_request(context: Context, request: Request, spec: Spec) -> Resolved:
+    """Settle weights, hardware and dataset of the checked ``spec``, and plan."""
     local = context.place.home is not None
     settled = {"hardware": spec.hardware or hardware(spec.device, local=local)}
     if request.dataset is not None:

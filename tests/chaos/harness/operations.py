@@ -35,7 +35,7 @@ from orchestrator.cluster.reconcile import Reconciler
 from orchestrator.context import Context
 from orchestrator.runs.progress import standing
 from orchestrator.submit.follow import report
-from orchestrator.submit.request import Request, resolve_request
+from orchestrator.submit.request import Request, check, resolve_request
 from orchestrator.submit.store import submit
 from tasks.app import create_app
 from tasks.code import codes
@@ -83,7 +83,7 @@ def submit_paper(steps: Steps) -> Any:
         wait=False,
         in_process=False,
     )
-    made = resolve_request(_context(steps, engine, store), request)
+    made = resolve_request(_context(steps, engine, store), request, check(request))
     stored = submit(engine, made.spec, made.plan, made.dataset.id, made.dataset.shape.digest)
     return stored.run_id, stored.attached
 
