@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 no result, 2 usage, 3 some jobs failed, 4 infrastructure, 130 detached."""
+"""The command line."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ from early_exit.distortion import UnknownDistortion
 from early_exit.weights import WeightsError, WeightsOutOfReach
 from orchestrator.cluster.place import current_place, refuse_private, refuse_shared
 from orchestrator.context import open_console, open_context
-from orchestrator.errors import InfrastructureError, OrchestratorError, UsageError
+from orchestrator.errors import ExitCode, OrchestratorError, UsageError
 from orchestrator.runs.which import active_or_newest, existing, runs
 from orchestrator.streams import open_streams
 
@@ -314,18 +314,18 @@ def main() -> None:
     except OrchestratorError as error:
         _end(str(error), error.exit_code, debug)
     except (Unreachable, WeightsOutOfReach) as error:
-        _end(str(error), InfrastructureError.exit_code, debug)
+        _end(str(error), ExitCode.OUT_OF_REACH, debug)
     except (BackboneError, DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
-        _end(str(error), UsageError.exit_code, debug)
+        _end(str(error), ExitCode.USAGE, debug)
     except DBAPIError as error:
-        _end(f"database: {str(error.orig).strip().splitlines()[0]}", 4, debug)
+        _end(f"database: {str(error.orig).strip().splitlines()[0]}", ExitCode.OUT_OF_REACH, debug)
     except OSError as error:
-        _end(f"{error.filename or 'system'}: {error.strerror or error}", 4, debug)
+        _end(f"{error.filename or 'system'}: {error.strerror or error}", ExitCode.OUT_OF_REACH, debug)
     except KeyboardInterrupt:
-        _end("interrupted", 130, debug)
+        _end("interrupted", ExitCode.DETACHED, debug)
 
 
-def _end(message: str, code: int, debug: bool) -> None:
+def _end(message: str, code: ExitCode, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704  # within the handler of `main`
     print(f"error: {message}", file=sys.stderr)

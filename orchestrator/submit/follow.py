@@ -5,6 +5,7 @@ from db.models import JobState, RunState
 from db.runs import working_runs
 from orchestrator.cluster.client import KeepAlive, stop_supervisor, wait_until_idle
 from orchestrator.context import Context
+from orchestrator.errors import ExitCode
 from orchestrator.locks import clients_lock, is_held, lock, up_lock
 from orchestrator.results.formats import print_table
 from orchestrator.results.layouts import HEADLINE
@@ -12,15 +13,12 @@ from orchestrator.results.tables import tables
 from orchestrator.runs.progress import Standing, failures, standing, watch
 from tasks.code import codes
 
-DETACHED = 130
-SOME_FAILED = 3
-NO_RESULT = 1
 SHOWN_FAILURES = 10
 IDLE_SECONDS = 60.0
 
 
-def attend(context: Context, run_id: int) -> int:
-    """Watch a run to its end and report it; returns the exit code. Ctrl-C keeps the run."""
+def attend(context: Context, run_id: int) -> ExitCode:
+    """Watch a run to its end and report it. Ctrl-C keeps the run."""
     place, console = context.place, context.console
     if place.home is None:
         try:
@@ -48,17 +46,17 @@ def attend(context: Context, run_id: int) -> int:
     return code
 
 
-def _detach(context: Context, run_id: int, what: str) -> int:
+def _detach(context: Context, run_id: int, what: str) -> ExitCode:
     now = standing(context.engine, run_id)
     done = now.count(JobState.SUCCEEDED)
     context.console.print(
         f"Run {run_id} is kept, {done} of {now.total} jobs done. {what}: orchestrator resume {run_id}"
     )
-    return DETACHED
+    return ExitCode.DETACHED
 
 
-def report(context: Context, run_id: int, ended: Standing) -> int:
-    """Print a run's tables, its failures and what to type next; returns the exit code."""
+def report(context: Context, run_id: int, ended: Standing) -> ExitCode:
+    """Print a run's tables, its failures and what to type next."""
     engine, console = context.engine, context.console
     with reading(engine) as session:
         found = tables(session, run_id, HEADLINE)
@@ -77,5 +75,5 @@ def report(context: Context, run_id: int, ended: Standing) -> int:
     console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")
     console.print("      orchestrator sql 'select * from accuracy where run = (select run from latest_run)'")
     if ended.state == RunState.SUCCEEDED:
-        return 0
-    return SOME_FAILED if found else NO_RESULT
+        return ExitCode.DONE
+    return ExitCode.SOME_FAILED if found else ExitCode.NO_RESULT

@@ -10,6 +10,7 @@ from db.dispatch import top_up
 from db.engine import reading, write
 from db.models import RunState
 from orchestrator.context import Context
+from orchestrator.errors import ExitCode
 from orchestrator.plan.spec import Spec
 from orchestrator.runs.progress import standing
 from orchestrator.submit.follow import attend, report
@@ -25,14 +26,14 @@ COMMAND_PATIENCE_SECONDS = 2.0
 """Somebody waits for a command; what it does not ring for, the reconciler does."""
 
 
-def launch(context: Context, request: Request, spec: Spec) -> int:
-    """Submit a run and, unless the cluster is shared, stay with it; returns the exit code."""
+def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
+    """Submit a run and, unless the cluster is shared, stay with it."""
     engine, console = context.engine, context.console
     resolved = resolve_request(context, request, spec)
     _introduce(resolved, console)
     if request.dry_run:
         _show_plan(context, resolved)
-        return 0
+        return ExitCode.DONE
     dataset = resolved.dataset
     submission = store_run(engine, resolved.spec, resolved.plan, dataset.id, dataset.shape.digest)
     run_id = submission.run_id
@@ -50,7 +51,7 @@ def launch(context: Context, request: Request, spec: Spec) -> int:
     return go_on(context, run_id, wait=request.wait)
 
 
-def go_on(context: Context, run_id: int, *, wait: bool) -> int:
+def go_on(context: Context, run_id: int, *, wait: bool) -> ExitCode:
     """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
     place, console = context.place, context.console
     if place.home is not None:
@@ -63,7 +64,7 @@ def go_on(context: Context, run_id: int, *, wait: bool) -> int:
     if wait:
         return attend(context, run_id)
     console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
-    return 0
+    return ExitCode.DONE
 
 
 def _introduce(resolved: Resolved, console: Console) -> None:
