@@ -15,13 +15,15 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from safetensors.numpy import load, save
 
+from db.errors import StorageError
+
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, np.ndarray]
 DIGEST_BYTES = 32
 
 
-class BadArtifact(Exception):
+class BadArtifact(StorageError):
     """A stored file is missing or not what was written."""
 
 

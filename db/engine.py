@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
+from db.errors import StorageError
+
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 30.0
@@ -36,11 +38,11 @@ _SESSION: dict[str, Any] = {
 }
 
 
-class DatabaseError(Exception):
+class DatabaseError(StorageError):
     """The database cannot be used; the message says why and what to do."""
 
 
-class Unreachable(Exception):
+class Unreachable(StorageError):
     """The database did not answer within the patience allowed."""
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from early_exit.errors import EarlyExitError
 from early_exit.images import MAX_BYTES, ImageError, check_decodes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -27,11 +28,11 @@ SCAN_THREADS = min(4, os.cpu_count() or 1)
 """Pillow releases the interpreter's lock while it decodes. At most four, because one image may take 200 MB."""
 
 
-class DatasetError(ValueError):
+class DatasetError(EarlyExitError, ValueError):
     """The dataset cannot be used as it is."""
 
 
-class InputChanged(ValueError):
+class InputChanged(EarlyExitError, ValueError):
     """A file is no longer the one that was scanned."""
 
     def __init__(self, path: str) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from early_exit import distortions
+from early_exit.errors import EarlyExitError
 from early_exit.vocabulary import PRISTINE
 
 
-class UnknownDistortion(ValueError):
+class UnknownDistortion(EarlyExitError, ValueError):
     """There is no file of this kind."""
 
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, UnidentifiedImageError
 
+from early_exit.errors import EarlyExitError
+
 MAX_BYTES = 50_000_000
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 16_384
@@ -36,7 +38,7 @@ MAX_RATIO = 8
 of 1×16,384 pixels does not become 330×5,406,720."""
 
 
-class ImageError(ValueError):
+class ImageError(EarlyExitError, ValueError):
     """These bytes cannot be decoded to a complete image."""
 
 

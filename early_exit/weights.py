@@ -22,6 +22,8 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from early_exit.errors import EarlyExitError, OutOfReach
+
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 """torchvision's MobileNet_V2_Weights.IMAGENET1K_V1, what a 2021 paper got from torchvision."""
 
@@ -43,11 +45,11 @@ SETTINGS = (
 """MobileNetV2's rows: expansion, channels, blocks, stride of the first."""
 
 
-class WeightsError(ValueError):
+class WeightsError(EarlyExitError, ValueError):
     """These are not weights of this backbone."""
 
 
-class WeightsOutOfReach(WeightsError):
+class WeightsOutOfReach(OutOfReach, WeightsError):
     """Their server does not answer."""
 
 

@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 class OrchestratorError(Exception):
     """No result could be made."""
 
-    exit_code: ClassVar = ExitCode.NO_RESULT
+    exit_code: ClassVar[ExitCode] = ExitCode.NO_RESULT
 
 
 class UsageError(OrchestratorError):

@@ -13,6 +13,8 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
+from early_exit.errors import EarlyExitError
+
 MOBILENET_V2 = "mobilenet_v2"
 """The paper's backbone."""
 
@@ -21,7 +23,7 @@ PARAMETERS = ("width", "stem_stride", "drop_blocks")
 bool, whether the blocks are missing that branches stand after, as in the released code."""
 
 
-class BackboneError(ValueError):
+class BackboneError(EarlyExitError, ValueError):
     """This file makes no backbone that can be cut into four stages."""
 
 

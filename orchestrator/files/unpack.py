@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from orchestrator.errors import OrchestratorError
+
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000
 IMAGE_SUFFIX = ".jpg"
 
 
-class ArchiveRefused(ValueError):
+class ArchiveRefused(OrchestratorError):
     """The archive is broken, or holds what no dataset needs to hold."""
 
 

@@ -1,0 +1,5 @@
+"""The root of the errors of database and artifact store."""
+
+
+class StorageError(Exception):
+    """What is stored, or where it should be, cannot be used; the message says why in one line for people."""
