@@ -1,25 +1,19 @@
 """The command line."""
 
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import DBAPIError
 
-from db.engine import DatabaseError, Unreachable, reading
+from db.engine import reading
 from db.models import RunState
-from early_exit.backbones import MOBILENET_V2, BackboneError
-from early_exit.dataset import DatasetError
-from early_exit.distortion import UnknownDistortion
-from early_exit.weights import WeightsError, WeightsOutOfReach
+from early_exit.backbones import MOBILENET_V2
 from orchestrator.cluster.place import current_place, refuse_private, refuse_shared
 from orchestrator.context import open_console, open_context
-from orchestrator.errors import ExitCode, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.runs.which import active_or_newest, existing, runs
-from orchestrator.streams import open_streams
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +44,7 @@ class Format(StrEnum):
 @cli.callback()
 def options(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
     """Options of every command."""
-    # Read by `main` from the command line itself, since errors are shown outside of typer.
+    # Read by `orchestrator.main` from the command line itself, since errors are shown outside of typer.
 
 
 @cli.command()
@@ -302,31 +296,3 @@ def reconcile() -> None:
     refuse_private(current_place(create=False))
     context = open_context(create=True)
     reconcile_forever(context.engine, context.store, context.place.broker_url)
-
-
-def main() -> None:
-    """Run the command line; every expected error is one line on standard error."""
-    open_streams()
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    debug = "--debug" in sys.argv
-    try:
-        cli()
-    except OrchestratorError as error:
-        _end(str(error), error.exit_code, debug)
-    except (Unreachable, WeightsOutOfReach) as error:
-        _end(str(error), ExitCode.OUT_OF_REACH, debug)
-    except (BackboneError, DatasetError, WeightsError, DatabaseError, UnknownDistortion) as error:
-        _end(str(error), ExitCode.USAGE, debug)
-    except DBAPIError as error:
-        _end(f"database: {str(error.orig).strip().splitlines()[0]}", ExitCode.OUT_OF_REACH, debug)
-    except OSError as error:
-        _end(f"{error.filename or 'system'}: {error.strerror or error}", ExitCode.OUT_OF_REACH, debug)
-    except KeyboardInterrupt:
-        _end("interrupted", ExitCode.DETACHED, debug)
-
-
-def _end(message: str, code: ExitCode, debug: bool) -> None:
-    if debug:
-        raise  # noqa: PLE0704  # within the handler of `main`
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)

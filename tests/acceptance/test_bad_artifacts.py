@@ -94,7 +94,7 @@ UNCHECKED = """
 import sys
 from db.artifacts import ArtifactStore
 ArtifactStore.read_bytes = lambda store, uri, sha256: (store.root / uri).read_bytes()
-from orchestrator.cli import main
+from orchestrator.main import main
 sys.argv = ["orchestrator", *sys.argv[1:]]
 main()
 """

@@ -10,7 +10,7 @@ NEWER = """
 import sys
 from tasks.params import Sweep
 Sweep.version = 99
-from orchestrator.cli import main
+from orchestrator.main import main
 sys.argv = ["orchestrator", *sys.argv[1:]]
 main()
 """

@@ -30,7 +30,7 @@ def orchestrator(home, tmp_path):
     (tmp_path / TARGET).write_text(FILE)
 
     def run(*arguments):
-        command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from orchestrator.main import main; main()", *arguments]
         environment = home.environment | {"PYTHONPATH": str(tmp_path)}
         return subprocess.run(
             command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False

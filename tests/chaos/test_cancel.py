@@ -17,7 +17,7 @@ from db.engine import write
 from db.models import Artifact, Attempt, Job, JobState, Run, RunState
 from db.results.tables import Temperature
 from db.runs import cancel, retry
-from orchestrator.cli import main
+from orchestrator.main import main
 from tasks.code import code_of
 
 POINTS, JOBS = 20, 21

@@ -60,7 +60,7 @@ EIGHT = """
 import os
 import sys
 import orchestrator.submit.launch
-from orchestrator.cli import main
+from orchestrator.main import main
 
 children = []
 for _ in range(8):
