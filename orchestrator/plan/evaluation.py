@@ -1,23 +1,18 @@
 """The half of the plan that evaluates: from what every expert says of the test images to results."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
-from early_exit.distortion import version_of
-from early_exit.fidelity import FIDELITIES
 from early_exit.policies import policy
 from early_exit.vocabulary import PRISTINE
-from orchestrator.plan.graph import TEST, Plan, Variant
-from orchestrator.plan.spec import Spec
+from orchestrator.plan.branch import Branch
 from tasks.params import (
     Deadlines,
-    Features,
     Latency,
     Measure,
     Outage,
     PayloadAccuracy,
-    Predict,
     Reliability,
     StageParams,
     Sweep,
@@ -25,13 +20,9 @@ from tasks.params import (
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One variant's results; jobs stand as their positions in the plan."""
+class Evaluation(Branch):
+    """One variant's results."""
 
-    spec: Spec
-    plan: Plan
-    variant: Variant
-    classes: int
     images: Mapping[tuple[str, int], list[int]]
     """Test images by (kind, level)."""
     classifier: int
@@ -40,19 +31,8 @@ class Evaluation:
     backbones: Mapping[str, int]
     """By expert."""
     experts: Mapping[str, int]
-    predicted: dict[tuple[str, str, int], list[int]] = field(default_factory=dict)
-    """By (expert, kind, level); filled by ``predict``."""
-
-    def predict(self) -> None:
-        """Every expert on every kind and level."""
-        for expert in self.experts:
-            for (kind, level), shards in self._features(self.backbones[expert]).items():
-                params = Predict(expert, kind, level)
-                label = f"{expert} expert on {kind} {level}"
-                self.predicted[expert, kind, level] = [
-                    self._add(params, f"{label}, {self.plan.shard_of(shard)}", [shard, self.experts[expert]])
-                    for shard in shards
-                ]
+    predicted: Mapping[tuple[str, str, int], list[int]]
+    """By (expert, kind, level)."""
 
     def judge(self) -> list[int]:
         """All results that need no measured time; the positions of their jobs."""
@@ -65,7 +45,7 @@ class Evaluation:
 
     def measure(self, before: list[int]) -> int:
         """After every other result, and so after every prediction: nothing of the run is left to run beside it."""
-        spec, fidelity = self.spec, FIDELITIES[self.variant.fidelity]
+        spec, fidelity = self.spec, self._fidelity
         params = Measure(
             architecture=spec.architecture,
             drop_blocks=fidelity.drop_blocks,
@@ -132,42 +112,16 @@ class Evaluation:
                 kind=expert,
                 level=level,
                 architecture=self.spec.architecture,
-                drop_blocks=FIDELITIES[self.variant.fidelity].drop_blocks,
+                drop_blocks=self._fidelity.drop_blocks,
                 device=self.spec.device,
             )
             # An adapted expert is one artifact with its backbone.
             networks = dict.fromkeys((self.backbones[expert], self.experts[expert]))
             jobs += [
-                self._add(params, f"{expert} {level}, {self.plan.shard_of(shard)}", [shard, *networks])
+                self._add_of_shard(params, f"{expert} {level}", shard, *networks)
                 for shard in self.images[expert, level]
             ]
         return jobs
-
-    def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
-        return self.plan.add(params, label, reads, after, self.variant)
-
-    def _features(self, backbone: int) -> dict[tuple[str, int], list[int]]:
-        """By (kind, level): the vectors of all test images."""
-        params = Features(
-            split=TEST,
-            kind=PRISTINE,
-            kind_version=version_of(PRISTINE),
-            levels=(0,),
-            share=0.0,
-            view=0,
-            augmented=False,
-            architecture=self.spec.architecture,
-            drop_blocks=FIDELITIES[self.variant.fidelity].drop_blocks,
-            seed=None,
-            device=self.spec.device,
-        )
-        return {
-            (kind, level): [
-                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard, backbone])
-                for shard in shards
-            ]
-            for (kind, level), shards in self.images.items()
-        }
 
     def _decisions(self, name: str, kind: str, level: int) -> list[int]:
         """The jobs that say what the policy ``name`` answers at one condition."""

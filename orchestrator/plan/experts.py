@@ -5,21 +5,16 @@ from dataclasses import dataclass
 
 from early_exit import backbones
 from early_exit.distortion import version_of
-from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.vocabulary import PRISTINE
-from orchestrator.plan.graph import TRAIN, VALIDATION, Plan, Variant
-from orchestrator.plan.spec import Spec
+from orchestrator.plan.branch import Branch
+from orchestrator.plan.graph import TRAIN, VALIDATION
 from tasks.params import AdaptExpert, Features, TrainExpert
 
 
 @dataclass(frozen=True)
-class ExpertTraining:
-    """One variant's experts; jobs stand as their positions in the plan."""
+class ExpertTraining(Branch):
+    """One variant's experts."""
 
-    spec: Spec
-    plan: Plan
-    variant: Variant
-    classes: int
     prepared: Mapping[str, list[int]]
     """Images by split."""
     backbone: int
@@ -41,13 +36,6 @@ class ExpertTraining:
             for total, kind in self.spec.kinds.totals.items()
         }
         return experts | adapted, adapted
-
-    @property
-    def _fidelity(self) -> Fidelity:
-        return FIDELITIES[self.variant.fidelity]
-
-    def _add(self, params: Features | TrainExpert | AdaptExpert, label: str, reads: Iterable[int]) -> int:
-        return self.plan.add(params, label, reads, variant=self.variant)
 
     def _training_features(self, kinds: Iterable[str]) -> dict[tuple[str, str], list[list[int]]]:
         """By (split, kind): for each view the jobs of all shards.
@@ -86,7 +74,7 @@ class ExpertTraining:
             device=self.spec.device,
         )
         return [
-            self._add(params, f"{kind} view {view}, {self.plan.shard_of(shard)}", [shard, self.backbone])
+            self._add_of_shard(params, f"{kind} view {view}", shard, self.backbone)
             for shard in self.prepared[split]
         ]
 

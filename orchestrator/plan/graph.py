@@ -24,6 +24,18 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Some images of a split, from ``start`` to before ``stop``."""
+
+    split: str
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.split} {self.start}–{self.stop - 1}"
+
+
+@dataclass(frozen=True)
 class PlannedJob:
     """One job: ``reads`` and ``after`` are positions in the plan; ``after`` orders without being read."""
 
@@ -34,6 +46,8 @@ class PlannedJob:
     after: tuple[int, ...] = ()
     variant: Variant | None = None
     """What a result stands under; None for what variants share."""
+    shard: Shard | None = None
+    """The images that it is about; None where it is about no shard alone."""
 
 
 @dataclass
@@ -52,7 +66,9 @@ class Plan:
         label: str,
         reads: Iterable[int],
         after: Iterable[int] = (),
+        *,
         variant: Variant | None = None,
+        shard: Shard | None = None,
     ) -> int:
         """Append a job and return its position; what variants share is there once."""
         reads = tuple(reads)
@@ -62,12 +78,8 @@ class Plan:
         if not params.writes_rows:
             self._shared[key] = len(self.jobs)
             variant = None
-        self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant))
+        self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant, shard))
         return len(self.jobs) - 1
-
-    def shard_of(self, position: int) -> str:
-        """The range of images that a job is about, as its label has it."""
-        return self.jobs[position].label.rpartition(", ")[2]
 
 
 def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:

@@ -1,24 +1,34 @@
 """The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
 
-Here are the targets and all that comes before predictions but the experts, which ``expert_plan`` has;
-``evaluation_plan`` has the rest.
+Here are the targets and all stages up to the predictions but the experts' training, which is in ``experts``;
+what follows the predictions is in ``evaluation``.
 
 Jobs come in the order in which they should start: every parent before its children, the long training first.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from early_exit import backbones
 from early_exit.distortion import distortion, version_of
-from early_exit.fidelity import FIDELITIES, Fidelity
 from early_exit.kinds import Kinds
 from early_exit.vocabulary import PRISTINE
+from orchestrator.plan.branch import Branch
 from orchestrator.plan.evaluation import Evaluation
 from orchestrator.plan.experts import ExpertTraining
-from orchestrator.plan.graph import TEST, TRAIN, VALIDATION, Plan, Variant, cut
+from orchestrator.plan.graph import TEST, TRAIN, VALIDATION, Plan, Shard, Variant, cut
 from orchestrator.plan.spec import Spec
-from tasks.params import Classify, Distort, Prepare, Spectra, StageParams, TrainBackbone, TrainClassifier
+from tasks.params import (
+    Classify,
+    Distort,
+    Features,
+    Predict,
+    Prepare,
+    Spectra,
+    StageParams,
+    TrainBackbone,
+    TrainClassifier,
+)
 from tasks.sections import BackboneTraining
 
 
@@ -59,7 +69,8 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
     evaluations: dict[str, list[Evaluation]] = {}
     for fidelity in spec.fidelity:
         for seed in spec.seeds:
-            evaluation = _Walk(spec, dataset, whole, Variant(seed, fidelity)).to_predictions()
+            walk = _Walk(spec, whole, Variant(seed, fidelity), dataset.classes, dataset)
+            evaluation = walk.to_predictions()
             evaluations.setdefault(fidelity, []).append(evaluation)
             before += evaluation.judge()
     measured = []
@@ -72,14 +83,11 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
     return cut(whole, TARGETS[spec.plan])
 
 
-@dataclass
-class _Walk:
+@dataclass(frozen=True)
+class _Walk(Branch):
     """One variant's way through the stages; each method adds one stage and returns the positions of its jobs."""
 
-    spec: Spec
     dataset: DatasetShape
-    plan: Plan
-    variant: Variant
 
     def to_predictions(self) -> Evaluation:
         """Everything up to the predictions."""
@@ -88,37 +96,26 @@ class _Walk:
         distorted = self._distort(prepared[TEST])
         classifier = self._train_classifier(prepared)
         classified = self._classify(classifier, distorted)
-        classes = self.dataset.classes
-        training = ExpertTraining(self.spec, self.plan, self.variant, classes, prepared, backbone)
-        experts, adapted = training.train()
-        evaluation = Evaluation(
-            spec=self.spec,
-            plan=self.plan,
-            variant=self.variant,
-            classes=classes,
+        shared = (self.spec, self.plan, self.variant, self.classes)
+        experts, adapted = ExpertTraining(*shared, prepared, backbone).train()
+        backbone_of = dict.fromkeys(experts, backbone) | adapted
+        return Evaluation(
+            *shared,
             images=distorted,
             classifier=classifier,
             classified=classified,
-            backbones=dict.fromkeys(experts, backbone) | adapted,
+            backbones=backbone_of,
             experts=experts,
+            predicted=self._predict(distorted, backbone_of, experts),
         )
-        evaluation.predict()
-        return evaluation
-
-    def _add(self, params: StageParams, label: str, reads: Iterable[int], after: Iterable[int] = ()) -> int:
-        return self.plan.add(params, label, reads, after, self.variant)
-
-    @property
-    def _fidelity(self) -> Fidelity:
-        return FIDELITIES[self.variant.fidelity]
 
     @property
     def _kinds(self) -> Kinds:
         return self.spec.kinds
 
-    def _shards(self, split: str) -> list[tuple[int, int]]:
+    def _shards(self, split: str) -> list[Shard]:
         size, step = self.dataset.split_sizes[split], self.spec.shard_size
-        return [(start, min(start + step, size)) for start in range(0, size, step)]
+        return [Shard(split, start, min(start + step, size)) for start in range(0, size, step)]
 
     def _prepare(self, split: str) -> list[int]:
         squashed = self._fidelity.squash and split == TRAIN
@@ -127,8 +124,13 @@ class _Walk:
     def _prepare_as(self, resize: str, split: str, size: int) -> list[int]:
         digest = self.dataset.digest
         return [
-            self._add(Prepare(digest, split, start, stop, size, resize), f"{split} {start}–{stop - 1}", ())
-            for start, stop in self._shards(split)
+            self.plan.add(
+                Prepare(digest, split, shard.start, shard.stop, size, resize),
+                str(shard),
+                reads=(),
+                shard=shard,
+            )
+            for shard in self._shards(split)
         ]
 
     def _train_backbone(self, prepared: dict[str, list[int]]) -> int:
@@ -157,10 +159,7 @@ class _Walk:
                 continue
             seed = self.variant.seed if distortion(kind).random else None
             params = Distort(kind, version_of(kind), level, seed)
-            jobs[kind, level] = [
-                self._add(params, f"{kind} {level}, {self.plan.shard_of(shard)}", [shard])
-                for shard in prepared
-            ]
+            jobs[kind, level] = [self._add_of_shard(params, f"{kind} {level}", shard) for shard in prepared]
         return jobs
 
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
@@ -170,7 +169,7 @@ class _Walk:
                 split: self._prepare_as("plain", split, spec.spectrum_size) for split in (TRAIN, VALIDATION)
             }
         spectra = [
-            self._add(
+            self._add_of_shard(
                 Spectra(
                     split=split,
                     kind=kind,
@@ -180,8 +179,8 @@ class _Walk:
                     form="released-training" if released else "ours",
                     seed=None if kind == PRISTINE else self.variant.seed,
                 ),
-                f"{kind}, {self.plan.shard_of(shard)}",
-                [shard],
+                kind,
+                shard,
             )
             for split in (TRAIN, VALIDATION)
             for kind in self._kinds.labels
@@ -205,9 +204,51 @@ class _Walk:
         spectra = Spectra(TEST, PRISTINE, version_of(PRISTINE), (0,), self.spec.spectrum_size, form, None)
         for (kind, level), shards in distorted.items():
             params = Classify(self._kinds.labels, kind, level, self.spec.spectrum_size)
-            jobs[kind, level] = []
-            for shard in shards:
-                label = f"{kind} {level}, {self.plan.shard_of(shard)}"
-                read = self._add(spectra, label, [shard])
-                jobs[kind, level].append(self._add(params, label, [read, classifier]))
+            label = f"{kind} {level}"
+            jobs[kind, level] = [
+                self._add_of_shard(params, label, self._add_of_shard(spectra, label, shard), classifier)
+                for shard in shards
+            ]
         return jobs
+
+    def _predict(
+        self,
+        images: Mapping[tuple[str, int], list[int]],
+        backbone_of: Mapping[str, int],
+        experts: Mapping[str, int],
+    ) -> dict[tuple[str, str, int], list[int]]:
+        """Every expert on every kind and level."""
+        return {
+            (expert, kind, level): [
+                self._add_of_shard(
+                    Predict(expert, kind, level), f"{expert} expert on {kind} {level}", shard, heads
+                )
+                for shard in shards
+            ]
+            for expert, heads in experts.items()
+            for (kind, level), shards in self._test_features(images, backbone_of[expert]).items()
+        }
+
+    def _test_features(
+        self, images: Mapping[tuple[str, int], list[int]], backbone: int
+    ) -> dict[tuple[str, int], list[int]]:
+        """By (kind, level): the vectors of all test images."""
+        params = Features(
+            split=TEST,
+            kind=PRISTINE,
+            kind_version=version_of(PRISTINE),
+            levels=(0,),
+            share=0.0,
+            view=0,
+            augmented=False,
+            architecture=self.spec.architecture,
+            drop_blocks=self._fidelity.drop_blocks,
+            seed=None,
+            device=self.spec.device,
+        )
+        return {
+            (kind, level): [
+                self._add_of_shard(params, f"{kind} {level}", shard, backbone) for shard in shards
+            ]
+            for (kind, level), shards in images.items()
+        }
