@@ -1,4 +1,4 @@
-"""A backbone's blocks, what they cost, and where its branches stand, as a table."""
+"""A backbone's blocks, their cost, and where its branches are placed, as a table."""
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ COLUMNS = ["block", "kind", "output", "parameters", "cost", "cumulative %", "bra
 
 
 def show(section: sections.Architecture, console: Console) -> None:
-    """Print it; raises ``BackboneError`` for a network that cannot be cut into four stages."""
+    """Print the table; raises ``BackboneError`` for a network that cannot be cut into four stages."""
     architecture = Architecture(**vars(section))
     found = layout(architecture)
     branches = {block: str(number) for number, block in enumerate(found.branches, 1)}

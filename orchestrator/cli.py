@@ -23,11 +23,11 @@ cli = typer.Typer(
 )
 
 RunArgument = Annotated[
-    int | None, typer.Argument(metavar="[RUN]", help="The run's number; the newest without.")
+    int | None, typer.Argument(metavar="[RUN]", help="The run's number; by default the newest.")
 ]
 
 ActiveRunArgument = Annotated[
-    int | None, typer.Argument(metavar="[RUN]", help="The run's number; the newest active one without.")
+    int | None, typer.Argument(metavar="[RUN]", help="The run's number; by default the newest active one.")
 ]
 
 
@@ -56,15 +56,19 @@ def submit(
     weights: Annotated[
         str | None, typer.Option(help="The backbone's features.* in safetensors, or 'imagenet'.")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="A CSV file of path,split; 80/10/10 without.")] = None,
+    split: Annotated[Path | None, typer.Option(help="A CSV file of path,split; by default 80/10/10.")] = None,
     profile: Annotated[str | None, typer.Option(help="demo, photos or paper.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="A field, as in p_tar=0.9.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field, e.g. p_tar=0.9.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of fields.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
-    in_process: Annotated[bool, typer.Option("--in-process", help="No workers: for debugging.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Run all jobs in this process, for debugging.")
+    ] = False,
 ) -> None:
-    """Run the whole paper, or attach to the run of the same spec."""
+    """Run the paper or one of its steps, or attach to an active run of the same spec."""
     from orchestrator.submit.launch import launch
     from orchestrator.submit.request import Request, check
 
@@ -86,10 +90,12 @@ def submit(
 
 @cli.command()
 def backbone(
-    name: Annotated[str, typer.Argument(help="One file of early_exit/backbones.")] = MOBILENET_V2,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As in architecture.width=0.5.")] = None,
+    name: Annotated[str, typer.Argument(help="The name of a file in early_exit/backbones.")] = MOBILENET_V2,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field, e.g. architecture.width=0.5.")
+    ] = None,
 ) -> None:
-    """Show a backbone's blocks, their cost, and the blocks that its branches stand after."""
+    """Show a backbone's blocks, their cost, and after which of them its branches are placed."""
     from orchestrator.backbone import show
     from orchestrator.plan.spec import resolve
 
@@ -101,7 +107,7 @@ def data(
     name: Annotated[str, typer.Argument(metavar="caltech256", help="The dataset's name.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, for --dataset.")],
 ) -> None:
-    """Download the paper's photographs, checked; an interrupted download is gone on with."""
+    """Download and verify the paper's photographs; an interrupted download is resumed."""
     from orchestrator.files.caltech256 import CALTECH256, fetch
 
     if name != "caltech256":
@@ -111,7 +117,7 @@ def data(
 
 @cli.command()
 def resume(run: ActiveRunArgument = None) -> None:
-    """Go on with a run that was interrupted, by Ctrl-C or by a kill."""
+    """Resume a run that was interrupted by Ctrl-C or killed."""
     from orchestrator.runs.control import refuse_other_code
     from orchestrator.runs.progress import standing
     from orchestrator.submit.follow import attend
@@ -125,7 +131,7 @@ def resume(run: ActiveRunArgument = None) -> None:
 
 @cli.command()
 def cancel(run: ActiveRunArgument = None) -> None:
-    """Stop a run; what is finished stays."""
+    """Cancel a run; finished jobs are kept."""
     from orchestrator.runs.control import cancel_run
 
     context = open_context()
@@ -137,7 +143,7 @@ def retry(
     run: RunArgument = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
 ) -> None:
-    """Try again what failed, was cancelled or skipped in a run that has ended."""
+    """Retry the failed, cancelled and skipped jobs of a run that has ended."""
     from orchestrator.runs.control import refuse_other_code, retry_run
     from orchestrator.submit.launch import go_on
 
@@ -151,7 +157,7 @@ def retry(
 @cli.command()
 def status(
     run: Annotated[
-        int | None, typer.Argument(metavar="[RUN]", help="The run's number; all runs without.")
+        int | None, typer.Argument(metavar="[RUN]", help="The run's number; by default all runs.")
     ] = None,
 ) -> None:
     """Show all runs, or the stages and failures of one."""
@@ -173,12 +179,12 @@ def status(
 @cli.command()
 def results(
     run: RunArgument = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
     only: Annotated[
-        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this one; may be given again.")
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; repeatable.")
     ] = None,
 ) -> None:
-    """Print a run's tables: accuracy, offloading, latency, the classifier, published figures beside ours."""
+    """Print a run's tables: accuracy, offloading, latency, the classifier, and published figures beside ours."""
     from orchestrator.results.formats import print_tables
     from orchestrator.results.layouts import named
     from orchestrator.results.tables import tables
@@ -203,7 +209,7 @@ def report(
     run: RunArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A new folder, or an older report's; report-RUN without."),
+        typer.Option(metavar="DIR", help="A new folder or that of an older report; by default report-RUN."),
     ] = None,
 ) -> None:
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
@@ -220,8 +226,10 @@ def export(
     run: RunArgument = None,
     kind: Annotated[str | None, typer.Option(help="Only this distortion.")] = None,
     level: Annotated[int | None, typer.Option(help="Only this level.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Where a run has several.")] = None,
-    fidelity: Annotated[str | None, typer.Option(help="Where a run has several kinds of spectra.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Required if the run has several.")] = None,
+    fidelity: Annotated[
+        str | None, typer.Option(help="Required if the run has several kinds of spectra.")
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="jpg (quality 75) or png.")] = "jpg",
 ) -> None:
     """Write a run's distorted images, or their spectra, as KIND/LEVEL/N.jpg."""
@@ -236,9 +244,9 @@ def export(
 @cli.command()
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT.")],
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
-    """Query tables and views; read-only."""
+    """Query tables and views, read-only."""
     from orchestrator.results.formats import print_answer
     from orchestrator.results.sql import query
 
@@ -248,7 +256,7 @@ def sql(
 
 @cli.command()
 def up() -> None:
-    """Hold a private cluster that stays until Ctrl-C."""
+    """Keep a private cluster running until Ctrl-C."""
     from orchestrator.cluster.client import hold
 
     context = open_context(create=True)
@@ -258,13 +266,13 @@ def up() -> None:
 
 @cli.command()
 def worker(
-    queues: Annotated[str, typer.Option(help="cpu, gpu, or both with a comma.")],
+    queues: Annotated[str, typer.Option(help="cpu, gpu, or both, separated by a comma.")],
     concurrency: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Processes; without it one per core, one for gpu.")
+        int | None, typer.Option(min=1, max=1024, help="Processes; by default one per core, one for gpu.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Unique among the workers of a cluster.")] = None,
+    name: Annotated[str | None, typer.Option(help="Unique within the cluster.")] = None,
 ) -> None:
-    """Run one Celery worker by hand."""
+    """Start one Celery worker by hand."""
     from orchestrator.cluster.worker import become_worker
 
     become_worker(open_context(create=True).place, queues, concurrency, name)
@@ -272,10 +280,10 @@ def worker(
 
 @cli.command()
 def flower(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port.")] = 5555,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5555,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Serve Flower, which shows the live queues; with a password."""
+    """Serve Flower, a live view of the queues, behind a password."""
     from orchestrator.cluster.flower import become_flower
 
     context = open_context(create=True)

@@ -42,7 +42,7 @@ class InfrastructureError(OrchestratorError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence that proposes the nearest of ``names``, or lists them all."""
+    """A sentence that suggests the closest of ``names``, or lists them all."""
     known = list(names)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known)}."

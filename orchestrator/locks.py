@@ -1,4 +1,4 @@
-"""Lock files, which the kernel frees with the process that holds them; and those of a home folder."""
+"""Lock files, which the kernel releases when their holder dies, and those of a home folder."""
 
 import fcntl
 import time
@@ -10,9 +10,9 @@ from typing import IO
 
 @contextmanager
 def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
-    """Hold a lock file; None when another process holds it. The kernel frees it with the process.
+    """Hold a lock file; yields None if another process holds it.
 
-    A second's patience: ``is_held`` takes the lock for an instant.
+    Waits up to a second, because ``is_held`` takes the lock for an instant.
     """
     with path.open("a+") as file:
         deadline = time.monotonic() + 1
@@ -36,7 +36,7 @@ def _take(file: IO[str], *, shared: bool) -> bool:
 
 
 def supervisor_lock(home: Path) -> Path:
-    """Held by the supervisor; its text is the supervisor's pid."""
+    """Held by the supervisor; contains its pid."""
     return home / "run" / "supervisor.lock"
 
 

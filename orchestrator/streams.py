@@ -1,4 +1,4 @@
-"""Standard streams that take whatever is printed."""
+"""Standard streams that accept whatever is printed."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def open_streams() -> None:
-    """Open what is closed on nothing, lest a database be opened in its place; escape what an encoding lacks."""
+    """Open closed streams on /dev/null, lest a database file take their number; escape unencodable characters."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _open_on_nothing(number)

@@ -1,1 +1,1 @@
-"""The processes that do the work: where they are, how they start, what keeps them going."""
+"""The processes that do the work: where they run, how they start, what keeps them running."""

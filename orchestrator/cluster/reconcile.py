@@ -1,4 +1,4 @@
-"""What keeps a cluster moving, round by round; any number of these may run."""
+"""The reconciler, which keeps a cluster moving round by round; any number of them may run."""
 
 import logging
 import signal
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 RING_AGAIN_SECONDS = 10.0
-"""A queued job whose message may be lost is rung again after this long, once its queue is empty."""
+"""A queued job whose message may be lost is sent again after this long, once its queue is empty."""
 AUDIT_ROUNDS = 15
 
 
 @dataclass
 class Reconciler:
-    """Rings for ready jobs, takes back expired leases, audits counters, removes dead attempts' files."""
+    """Queues ready jobs, takes back expired leases, audits counters, and removes files of dead attempts."""
 
     engine: Engine
     store: ArtifactStore
@@ -64,7 +64,7 @@ class Reconciler:
         self.last_round = time.time()
 
     def forever(self) -> None:
-        """Rounds until the process is told to stop; a database that is away is waited for."""
+        """Run rounds until the process is told to stop; waits while the database is unreachable."""
         while True:
             try:
                 self.once()
@@ -73,12 +73,14 @@ class Reconciler:
             time.sleep(ROUND_SECONDS)
 
     def _forgive(self, since: float) -> None:
-        """After a gap (the database was away, the machine asleep) the living have one lease's time to renew."""
+        """After a gap (database unreachable, machine asleep) workers have one lease's time to renew."""
         if time.time() - since > LEASE_SECONDS / 2:
             self.lenient_until = time.time() + LEASE_SECONDS
 
     def _is_lenient(self) -> bool:
-        return time.time() < self.lenient_until <= time.time() + LEASE_SECONDS  # a clock set back ends it
+        return (
+            time.time() < self.lenient_until <= time.time() + LEASE_SECONDS
+        )  # setting the clock back ends it
 
     def _database(
         self,
@@ -102,13 +104,13 @@ class Reconciler:
                 self._ring(self._database(write, again))
 
     def _audit(self) -> None:
-        # Looking locks nothing; another reconciler may have rebuilt them meanwhile.
+        # Reading takes no locks; another reconciler may have rebuilt the counters since.
         if self._database(read, _has_drifted) and (rebuilt := self._database(write, _recount)):
             log.warning("%d counters had drifted and were rebuilt", rebuilt)
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
-        """Delete the temporary files of dead attempts and the checkpoints of what is finished."""
+        """Delete temporary files of dead attempts and checkpoints of finished trainings."""
         for job_id, attempt, path in self.store.temporary_files():
             if read(self.engine, partial(is_dead, job_id=job_id, attempt=attempt)):
                 path.unlink(missing_ok=True)
@@ -131,7 +133,9 @@ def _recount(session: Session) -> int:
 
 
 def reconcile_forever(engine: Engine, store: ArtifactStore, broker_url: str) -> None:
-    """The reconciler as a process of its own."""
+    """Run the reconciler as its own process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a broker that hangs up is an error, not the end
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_IGN
+    )  # a closed broker connection raises instead of ending the process
     Reconciler(engine, store, create_app(broker_url)).forever()

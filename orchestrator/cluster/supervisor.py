@@ -1,7 +1,7 @@
 """The private cluster: one supervisor per home folder runs Valkey, the workers and the reconciler.
 
-It ends when no run is active and no ``orchestrator up`` holds it. Whoever wants a run to go on starts it; a
-second one finds the lock taken and leaves at once.
+It ends when no run is active and no ``orchestrator up`` holds it. Every command that follows a run starts it; a
+second one finds the lock taken and exits at once.
 """
 
 import logging
@@ -63,7 +63,7 @@ class Supervisor:
         self.early_ends = 0
 
     def run(self) -> None:
-        """Supervise until nothing is left to do, or until told to end."""
+        """Supervise until there is nothing left to do, or until told to stop."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         end_leftovers(recorded(self.record))
@@ -77,7 +77,7 @@ class Supervisor:
                 if not self._has_work() and not is_held(up_lock(self.home)):
                     return
                 time.sleep(ROUND_SECONDS / 4)
-            log.info("told to end")
+            log.info("told to stop")
         finally:
             valkey = {name: p for name, p in self.processes.items() if name == "valkey"}
             stop({name: process for name, process in self.processes.items() if name not in valkey})
@@ -91,21 +91,21 @@ class Supervisor:
         self.stopping = True
 
     def _has_work(self) -> bool:
-        """A run that was planned by other code would keep an idle cluster for ever."""
+        """Runs of other code do not count: they would keep an idle cluster running forever."""
         return bool(read(self.engine, partial(working_runs, codes=codes())))
 
     def _worker_names(self) -> list[str]:
         return ["cpu-worker", *(f"gpu-worker-{gpu}" for gpu in self.gpus)]
 
     def _release(self, name: str, *, charged: bool) -> None:
-        """What a worker that is surely dead held runs again at once, not after its lease."""
+        """Requeue the jobs of a worker known to be dead at once, without waiting for their leases."""
         node = self._node(name)
         released = write(self.engine, lambda session: release_worker(session, node, charged=charged))
         if released:
             log.warning("%d jobs of %s run again", released, name)
 
     def _release_dead_children(self) -> None:
-        """What a killed child held runs again at once: its parent forks another one and says nothing."""
+        """Requeue the jobs of killed children at once: their parent silently forks new ones."""
         for name in self._worker_names():
             process, node = self.processes.get(name), self._node(name)
             busy = read(self.engine, partial(busy_processes, worker=node))
@@ -130,19 +130,19 @@ class Supervisor:
             if time.monotonic() - self.started.get(name, -pause) < pause:
                 continue
             if process is not None:
-                log.warning("%s ended with code %s and is started again", name, process.returncode)
+                log.warning("%s exited with code %s and is restarted", name, process.returncode)
                 self._count_early_end(name)
                 stop({name: process})
-                # A signal may be the job's doing; a worker that exits by itself has lost its broker.
+                # The job may have caused a signal; a worker that exits by itself has lost its broker.
                 self._release(name, charged=process.returncode < 0)
             self._start(name)
 
     def _count_early_end(self, name: str) -> None:
-        """Give up on what never starts."""
+        """Give up on a process that keeps ending early."""
         early = time.monotonic() - self.started[name] < EARLY_SECONDS
         self.early_ends = self.early_ends + 1 if early else 0
         if self.early_ends == EARLY_ENDS:
-            raise InfrastructureError(f"{name} ends as soon as it starts; see {self.home}/logs/{name}.log.")
+            raise InfrastructureError(f"{name} exits as soon as it starts; see {self.home}/logs/{name}.log.")
 
     def _start(self, name: str) -> None:
         self.started[name] = time.monotonic()

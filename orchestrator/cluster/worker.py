@@ -1,4 +1,4 @@
-"""Turning this process into a Celery worker of a place."""
+"""Turn this process into a Celery worker."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from orchestrator.errors import UsageError, nearest
 
 
 def become_worker(place: Place, queues: str, concurrency: int | None, name: str | None) -> NoReturn:
-    """Turn this process into a Celery worker of the place."""
+    """Replace this process by a Celery worker of ``place``."""
     for queue in queues.split(","):
         if queue not in QUEUES:
             raise UsageError(f"unknown queue '{queue}'.{nearest(queue, QUEUES)}")

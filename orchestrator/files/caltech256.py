@@ -38,15 +38,15 @@ CALTECH256 = Archive(
 
 
 def fetch(archive: Archive, folder: Path, console: Console) -> None:
-    """Make ``folder`` the dataset: its class folders with their images, whole or not at all.
+    """Write the dataset's class folders and images to ``folder``, atomically.
 
-    The tar grows in ``FOLDER.tar.part``, which the next call goes on with; it is removed at the end, and where
-    it is not the dataset. A folder that is the dataset already is left as it is. Raises ``UsageError``
-    for a folder that holds something else, ``InfrastructureError`` for all that the server is to blame for.
+    The tar is downloaded to ``FOLDER.tar.part``, which the next call resumes; it is removed at the end, or if it
+    is not the dataset. A folder that already is the dataset is left as it is. Raises ``UsageError`` for a
+    folder that holds something else, ``InfrastructureError`` for everything that the server is to blame for.
     """
     folder = folder.resolve()
     if folder.is_dir() and _count(folder) == (archive.classes, archive.images):
-        console.print(f"{archive.name} is there already: '{folder}'.", soft_wrap=True, markup=False)
+        console.print(f"{archive.name} is already in '{folder}'.", soft_wrap=True, markup=False)
         return
     with new_folder(folder) as content:
         part = folder.with_name(f"{folder.name}.tar.part")
@@ -54,7 +54,7 @@ def fetch(archive: Archive, folder: Path, console: Console) -> None:
             _download(archive, part, console)
         except KeyboardInterrupt:
             console.print(
-                f"'{part}' is kept; the same command goes on with it.", soft_wrap=True, markup=False
+                f"'{part}' is kept; run the same command again to resume.", soft_wrap=True, markup=False
             )
             raise
         try:
@@ -67,7 +67,7 @@ def fetch(archive: Archive, folder: Path, console: Console) -> None:
     found = f"{archive.images:,} images in {archive.classes} classes"
     console.print(f"{archive.name}: {found} in '{folder}'.", soft_wrap=True, markup=False)
     if left_out:
-        console.print(f"{left_out} files of the archive are no images of a class and were left out.")
+        console.print(f"{left_out} files of the archive are not images of a class and were left out.")
 
 
 def _download(archive: Archive, part: Path, console: Console) -> None:
@@ -82,8 +82,8 @@ def _check_digest(archive: Archive, part: Path) -> None:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if md5 != archive.md5:
         raise InfrastructureError(
-            f"download of {archive.url}: its MD5 is {md5}, not {archive.md5}. It is removed; "
-            "the same command starts anew."
+            f"download of {archive.url}: its MD5 is {md5}, not {archive.md5}. It was removed; "
+            "run the same command again to start over."
         )
 
 
@@ -103,7 +103,7 @@ def _unpack(archive: Archive, part: Path, content: Path, console: Console) -> in
 
 def _not_it(archive: Archive, why: str) -> InfrastructureError:
     return InfrastructureError(
-        f"{archive.name} from {archive.url}: {why}. Nothing of it is kept; look at what is published there."
+        f"{archive.name} from {archive.url}: {why}. Nothing was kept; check what is published there."
     )
 
 

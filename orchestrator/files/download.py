@@ -1,4 +1,4 @@
-"""A file from a web server, in as many tries as it takes."""
+"""Download a file, resuming where an earlier try stopped."""
 
 from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
@@ -9,19 +9,19 @@ from urllib.request import Request, urlopen
 from orchestrator.errors import InfrastructureError
 
 TIMEOUT_SECONDS = 60
-"""A server that sends nothing for so long is gone."""
+"""A server that sends nothing for this long is considered gone."""
 MAX_BYTES = 4_000_000_000
 RANGE_NOT_SATISFIABLE = 416
 PARTIAL_CONTENT = 206
 
 
 def download(url: str, part: Path, progress: Callable[[int, int | None], None]) -> None:
-    """Append to ``part`` what it lacks of ``url``; what has come stays there, whatever ends this.
+    """Append to ``part`` what it lacks of ``url``; what has arrived stays there, however this ends.
 
-    A server that cannot go on in the middle starts anew. ``progress`` is told how many bytes there are, and
-    how many there will be where the server says so. Whether they are the right ones is the caller's to check:
-    a part that is longer than the file is left as it is. Raises ``InfrastructureError`` where the server is out
-    of reach, refuses, ends early or sends more than ``MAX_BYTES``.
+    If the server cannot resume, the download starts over. ``progress`` is called with the bytes so far and the
+    total, if the server tells it. The caller verifies the content: a part that is longer than the file is left
+    as it is. Raises ``InfrastructureError`` if the server is out of reach, refuses, ends early or sends more
+    than ``MAX_BYTES``.
     """
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
@@ -32,18 +32,18 @@ def download(url: str, part: Path, progress: Callable[[int, int | None], None]) 
             arrived = _append(response, part, start, lambda bytes_: progress(bytes_, whole))
     except HTTPError as error:
         if error.code == RANGE_NOT_SATISFIABLE and have:
-            return  # nothing comes after what is here
-        raise _error(url, f"the server answers {error.code} {error.reason}", "Try again later.") from None
+            return  # the part is complete
+        raise _error(url, f"the server answered {error.code} {error.reason}", "Try again later.") from None
     except URLError as error:
         raise _error(url, f"out of reach ({error.reason})", "Check the network and try again.") from None
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise _cut(url, part, f"{type(error).__name__}: {error}") from None
     if whole is not None and arrived < whole:
-        raise _cut(url, part, f"the server ended at {arrived:,} of {whole:,} bytes")
+        raise _cut(url, part, f"the server stopped at {arrived:,} of {whole:,} bytes")
 
 
 def _start(response: HTTPResponse, have: int) -> int:
-    """The place in the file that the answer begins at."""
+    """The offset in the file at which the response begins."""
     if response.status != PARTIAL_CONTENT:
         return 0
     if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
@@ -52,7 +52,7 @@ def _start(response: HTTPResponse, have: int) -> int:
 
 
 def _append(response: HTTPResponse, part: Path, start: int, progress: Callable[[int], None]) -> int:
-    """Write the answer to ``part`` from ``start`` on; returns how long it is then."""
+    """Write the response to ``part`` from ``start`` on; returns the new length."""
     arrived = start
     with part.open("ab") as file:
         file.truncate(start)
@@ -61,7 +61,9 @@ def _append(response: HTTPResponse, part: Path, start: int, progress: Callable[[
             if arrived > MAX_BYTES:
                 part.unlink()
                 raise _error(
-                    response.url, f"more than {MAX_BYTES:,} bytes", "This is another file. Nothing is kept."
+                    response.url,
+                    f"more than {MAX_BYTES:,} bytes",
+                    "This is not the expected file. Nothing was kept.",
                 )
             file.write(block)
             progress(arrived)
@@ -73,4 +75,4 @@ def _error(url: str, why: str, what_to_do: str) -> InfrastructureError:
 
 
 def _cut(url: str, part: Path, why: str) -> InfrastructureError:
-    return _error(url, f"cut off ({why})", f"'{part}' is kept; the same command goes on with it.")
+    return _error(url, f"cut off ({why})", f"'{part}' is kept; run the same command again to resume.")

@@ -1,4 +1,4 @@
-"""A run's distorted test images, or their spectra, as image files: ``KIND/LEVEL/N.jpg`` (docs/paper.md §3)."""
+"""Export a run's distorted test images, or their spectra, as image files: ``KIND/LEVEL/N.jpg`` (docs/paper.md §3)."""
 
 import csv
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from orchestrator.files.folder import new_folder
 from orchestrator.files.shards import ARRAYS, Selection, Shard, select_shards
 
 FORMATS: dict[str, dict[str, Any]] = {"jpg": {"format": "JPEG", "quality": 75}, "png": {"format": "PNG"}}
-"""How Pillow saves a file: 75 is its default for JPEG, which the released scripts leave as it is (docs/paper.md §3)."""
+"""How Pillow saves a file: 75 is its default for JPEG, which the released scripts use (docs/paper.md §3)."""
 
 TestImage = tuple[int, str, int]
-"""Place in the dataset, path in its folder, label."""
+"""Position in the dataset, path in its folder, label."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What to write of a run, as which kind of file, and where to."""
+    """What to export of a run, in which format, and where to."""
 
     run_id: int
     selection: Selection
@@ -40,11 +40,11 @@ class Export:
 
 
 def write_images(context: Context, asked: Export) -> None:
-    """Fill a new folder with ``KIND/LEVEL/N.jpg`` or ``.png`` and an ``index.csv``, whole or not at all.
+    """Fill a new folder with ``KIND/LEVEL/N.jpg`` or ``.png`` and an ``index.csv``, atomically.
 
     N counts the test images from 1, in the dataset's order; pristine ones are level 0. ``index.csv`` has the
-    columns n, path (in the dataset) and label. Raises ``UsageError`` for what cannot be chosen or was never
-    made, ``OrchestratorError`` for a stored file that is no longer what was written.
+    columns n, path (in the dataset) and label. Raises ``UsageError`` for what does not exist,
+    ``OrchestratorError`` for a stored file that was altered.
     """
     if asked.form not in FORMATS:
         raise UsageError(f"unknown format '{asked.form}'.{nearest(asked.form, FORMATS)}")
@@ -76,9 +76,9 @@ def _pixels(tensors: Tensors, what: str) -> NDArray[np.uint8]:
 
 
 def _load(context: Context, shard: Shard, what: str) -> Tensors:
-    """A shard's arrays; a bad file is set aside, so that a submit makes it again."""
+    """A shard's arrays; a bad file is set aside, so that a submit recomputes it."""
     artifact = shard.artifact
-    assert artifact is not None  # select_shards sees to it
+    assert artifact is not None  # select_shards guarantees it
     assert artifact.uri is not None
     assert artifact.sha256 is not None
     try:
@@ -87,7 +87,7 @@ def _load(context: Context, shard: Shard, what: str) -> Tensors:
         write(context.engine, lambda session: set_aside(session, artifact.id))
         context.store.set_aside(artifact.uri)
         raise OrchestratorError(
-            f"{error}. It is set aside. Make it again with the same options: orchestrator submit {what}"
+            f"{error}. It was set aside. Recompute it with the same options: orchestrator submit {what}"
         ) from None
 
 

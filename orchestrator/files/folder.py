@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""A folder that is written atomically."""
 
 import os
 import shutil
@@ -12,10 +12,10 @@ from orchestrator.locks import lock
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder``, which takes its place at the end and goes away on any error.
+    """An empty folder beside ``folder`` that replaces it at the end and is removed on any error.
 
-    ``folder`` is absolute; it may be there as long as it is empty. What a killed command has left beside it is
-    removed. Raises ``UsageError`` where ``folder`` holds something or another command is at work on it.
+    ``folder`` is absolute; it may exist if it is empty. Leftovers of a killed command are removed. Raises
+    ``UsageError`` if ``folder`` is not empty or another command is writing it.
     """
     _refuse_filled(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(content)
             content.mkdir()
             yield content
-            os.sync()  # else a crash of the machine could leave the name without the files
+            os.sync()  # otherwise a crash of the machine could leave the name without the files
             _refuse_filled(folder)
             content.rename(folder)
         finally:

@@ -1,4 +1,4 @@
-"""Which artifacts of a run hold its test images, as they are and distorted, and their spectra."""
+"""Which artifacts of a run hold its test images, pristine and distorted, and their spectra."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,7 +12,7 @@ from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError, nearest
 
 ARRAYS = {"distorted-dataset": "pixels", "spectra": "spectra"}
-"""What can be had, named as the plan that makes it, and the array that it is in an artifact."""
+"""What can be exported, named like the plan that computes it: its array in an artifact."""
 
 CORRECTED, RELEASED = "corrected", "released-spectra"
 
@@ -21,7 +21,7 @@ Value = TypeVar("Value", int, str)
 
 @dataclass(frozen=True)
 class Selection:
-    """Some of a run's shards; None takes every kind and level, and the only seed and fidelity."""
+    """Some of a run's shards; None selects every kind and level, and the only seed and fidelity."""
 
     what: str
     kind: str | None = None
@@ -37,18 +37,18 @@ class Shard:
     kind: str
     level: int
     seed: int | None
-    """Of the noise; None where nothing random is in it."""
+    """Of the noise; None if nothing about it is random."""
     fidelity: str
     """``released-spectra`` or, for all that is computed as the paper means it, ``corrected``."""
     artifact: Artifact | None
-    """None where no run has made it."""
+    """None if no run has computed it."""
 
 
 def select_shards(session: Session, run_id: int, selection: Selection) -> list[Shard]:
-    """The chosen shards, each with its artifact; ``UsageError`` says what there is, or how to make it."""
+    """The chosen shards, each with its artifact; ``UsageError`` says what exists, or how to compute it."""
     if selection.what not in ARRAYS:
         raise UsageError(f"unknown export '{selection.what}'.{nearest(selection.what, ARRAYS)}")
-    make = f"Make it with the same options: orchestrator submit {selection.what}"
+    make = f"Compute it with the same options: orchestrator submit {selection.what}"
     shards = _of_run(session, run_id, selection.what)
     if not shards:
         raise UsageError(f"run {run_id} has no {selection.what} in its plan. {make}")
@@ -65,13 +65,13 @@ def select_shards(session: Session, run_id: int, selection: Selection) -> list[S
         raise UsageError(f"run {run_id} has no such kind and level. It has: {known}.")
     missing = sum(shard.artifact is None for shard in chosen)
     if missing:
-        why = f"{missing} of {len(chosen)} files were not needed, or are not made yet"
+        why = f"{missing} of {len(chosen)} files were not needed or are not computed yet"
         raise UsageError(f"{selection.what} of run {run_id}: {why}. {make}")
     return chosen
 
 
 def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
-    """All shards of the test split, in the order of the plan; artifacts that another run has made count."""
+    """All shards of the test split, in the order of the plan; artifacts of other runs count."""
     jobs = session.execute(
         select(Job, Artifact)
         .outerjoin(Artifact, Artifact.key == Job.key)
@@ -106,7 +106,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
 
 
 def _fidelity(selection: Selection) -> str | None:
-    """Which of the two that a shard may have ``selection`` asks for; images are the same in all."""
+    """Which of the two fidelities of a shard is selected; images are the same in all."""
     if selection.fidelity is None:
         return None
     if selection.fidelity not in FIDELITIES:
@@ -116,7 +116,7 @@ def _fidelity(selection: Selection) -> str | None:
 
 
 def _only(there: set[Value], wanted: Value | None, option: str, run_id: int) -> Value:
-    """``wanted``, or the only one there is."""
+    """``wanted``, or the only value."""
     known = ", ".join(str(value) for value in sorted(there))
     if wanted is None and len(there) > 1:
         raise UsageError(f"run {run_id} has more than one {option}: {known}. Choose with --{option}.")

@@ -1,4 +1,4 @@
-"""Taking the images out of a tar file that nobody has to trust."""
+"""Extract images from an untrusted tar file."""
 
 import os
 import shutil
@@ -15,17 +15,16 @@ IMAGE_SUFFIX = ".jpg"
 
 
 class ArchiveRefused(OrchestratorError):
-    """The archive is broken, or holds what no dataset needs to hold."""
+    """The archive is broken, or contains what no dataset needs."""
 
 
 def unpack_images(archive: Path, top: str, folder: Path) -> int:
     """Write every ``top/CLASS/FILE.jpg`` of an uncompressed tar to ``folder/CLASS/FILE.jpg``.
 
-    ``folder`` is absolute, empty and nobody else's. Other files are left out; returns how many. Every entry
-    counts for the checks: a regular file or a folder, with a relative, printable name without ``..`` that
-    is there once, in one spelling of upper and lower case; and all of them together no longer than the
-    archive itself, so that nothing swells. Raises ``ArchiveRefused`` with the first entry that is not so;
-    what was written before stays in ``folder``.
+    ``folder`` is absolute, empty and used by nobody else. Other files are left out; returns how many. Every
+    entry is checked: it must be a regular file or a folder with a relative, printable name without ``..``,
+    unique even if case is ignored; and all entries together must be no larger than the archive itself. Raises
+    ``ArchiveRefused`` for the first entry that is not; what was written before stays in ``folder``.
     """
     left_out = 0
     try:
@@ -43,7 +42,7 @@ def unpack_images(archive: Path, top: str, folder: Path) -> int:
 
 
 def _checked(tar: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
-    """The entries one by one, each after its checks."""
+    """The entries one by one, each once it has been checked."""
     known: dict[str, tuple[PurePosixPath, bool]] = {}
     total = 0
     for number, member in enumerate(tar, start=1):
@@ -54,7 +53,7 @@ def _checked(tar: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[tarfile
         if member.size < 0 or total > archive_bytes:
             raise _refused(member, "it unpacks to more than the archive holds")
         if not member.isdir() and _folded(path) in known:
-            raise _refused(member, "it is there twice, in one spelling or two")
+            raise _refused(member, "its name occurs twice, if case is ignored")
         for part in (path, *path.parents):
             is_folder = part != path or member.isdir()
             earlier = known.setdefault(_folded(part), (part, is_folder))
@@ -64,24 +63,24 @@ def _checked(tar: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[tarfile
 
 
 def _path(member: tarfile.TarInfo) -> PurePosixPath:
-    """The entry's name, if it may be written anywhere."""
+    """The entry's path, if it is safe to write."""
     path = PurePosixPath(member.name)
     if not member.name.isprintable() or len(member.name) > MAX_NAME:
         raise _refused(member, "its name is not printable or too long")
     if path.is_absolute() or ".." in path.parts:
-        raise _refused(member, "its name leads out of the folder")
+        raise _refused(member, "its name points outside the folder")
     if member.issparse() or not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
         raise _refused(member, "it is neither a regular file nor a folder")
     return path
 
 
 def _folded(path: PurePosixPath) -> str:
-    """What two names share that one file system or another takes for the same."""
+    """A form shared by all names that some file system treats as equal."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    # A class and a file name, neither of them "..", below a folder that no link was ever written to.
+    # A class and a file name, neither of them "..", in a folder to which no link was ever written.
     target.parent.mkdir(exist_ok=True)
     source = tar.extractfile(member)
     assert source is not None  # it is a regular file

@@ -1,1 +1,1 @@
-"""A spec to jobs, in memory: which jobs a run has, and who reads whom."""
+"""From a spec to jobs, in memory: which jobs a run has, and which of them read which."""

@@ -1,4 +1,4 @@
-"""What the stages of one variant have in common: each class that plans some of them is a branch of the plan."""
+"""What all stages of one variant have in common: the base of the classes that plan them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

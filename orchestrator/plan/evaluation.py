@@ -1,4 +1,4 @@
-"""The half of the plan that evaluates: from what every expert says of the test images to results."""
+"""The half of the plan that evaluates: from every expert's predictions to results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Evaluation(Branch):
     """By (expert, kind, level)."""
 
     def judge(self) -> list[int]:
-        """All results that need no measured time; the positions of their jobs."""
+        """All results that need no measured times; returns the positions of their jobs."""
         return [
             *self._of_every_policy(Sweep),
             *self._of_every_policy(partial(Outage, seed=self.variant.seed)),
@@ -44,7 +44,7 @@ class Evaluation(Branch):
         ]
 
     def measure(self, before: list[int]) -> int:
-        """After every other result, and so after every prediction: nothing of the run is left to run beside it."""
+        """After every other result, so that no other job of the run runs at the same time."""
         spec, fidelity = self.spec, self._fidelity
         params = Measure(
             architecture=spec.architecture,
@@ -67,7 +67,7 @@ class Evaluation(Branch):
     def time(self, measured: int, last: int) -> None:
         """Latencies and missed deadlines, after the ``last`` measurement of all fidelities.
 
-        Times do not depend on what the weights are: seeds share a measurement.
+        Times do not depend on the weights, so seeds share a measurement.
         """
         spec, after = self.spec, {last} - {measured}
         for name in self.spec.kinds.policies:
@@ -79,7 +79,7 @@ class Evaluation(Branch):
                 self._add(missed, where, reads, after)
 
     def _of_every_policy(self, make: Callable[[str, str, int], StageParams]) -> list[int]:
-        """One job for each policy, kind and level, from what the policy answers there."""
+        """One job per policy, kind and level, from the answers of the policy there."""
         return [
             self._add(
                 make(name, kind, level),
@@ -124,7 +124,7 @@ class Evaluation(Branch):
         return jobs
 
     def _decisions(self, name: str, kind: str, level: int) -> list[int]:
-        """The jobs that say what the policy ``name`` answers at one condition."""
+        """The jobs that determine what the policy ``name`` answers at one condition."""
         asked = policy(name)
         if not asked.asks_classifier:
             return self.predicted[asked.expert_for(kind), kind, level]

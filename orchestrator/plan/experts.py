@@ -1,4 +1,4 @@
-"""The part of the plan that trains experts: the features that they are trained on, and their heads."""
+"""The part of the plan that trains experts: the features they are trained on, and their heads."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ExpertTraining(Branch):
     backbone: int
 
     def train(self) -> tuple[dict[str, int], dict[str, int]]:
-        """All experts, and those of them that have a backbone of their own: images pass it in every epoch."""
+        """All experts, and those of them with their own backbone, which images pass in every epoch."""
         learned = self.spec.kinds.learned
         cached = {PRISTINE: learned[PRISTINE]} if self._fidelity.adapt_batchnorm else learned
         experts = self._train_experts(cached)
@@ -40,8 +40,8 @@ class ExpertTraining(Branch):
     def _training_features(self, kinds: Iterable[str]) -> dict[tuple[str, str], list[list[int]]]:
         """By (split, kind): for each view the jobs of all shards.
 
-        The undistorted half of a kind's views are pristine's own, so the backbone runs once for both; where
-        nothing is augmented these are all the same, and there is one.
+        The undistorted half of a kind's views is shared with pristine, so the backbone runs once for both; without
+        augmentation they are all the same, and there is one.
         """
         half = self.spec.views // 2
         undistorted = self.spec.views if self.spec.augmented else 1
@@ -79,7 +79,7 @@ class ExpertTraining(Branch):
         ]
 
     def _train_experts(self, learned: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-        """On cached vectors, pristine first: the other experts start from its heads."""
+        """On cached features, pristine first: the other experts start from its heads."""
         kinds = (PRISTINE, *(kind for of_expert in learned.values() for kind in of_expert))
         features = self._training_features(dict.fromkeys(kinds))
         jobs: dict[str, int] = {}

@@ -17,7 +17,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 @dataclass(frozen=True)
 class Variant:
-    """Whose result a job is, among those of one run."""
+    """What tells the results of one run apart."""
 
     seed: int
     fidelity: str
@@ -45,19 +45,19 @@ class PlannedJob:
     reads: tuple[int, ...]
     after: tuple[int, ...] = ()
     variant: Variant | None = None
-    """What a result stands under; None for what variants share."""
+    """Whose result it is; None for jobs that variants share."""
     shard: Shard | None = None
-    """The images that it is about; None where it is about no shard alone."""
+    """The images it processes; None if it processes more than one shard."""
 
 
 @dataclass
 class Plan:
-    """The jobs of one run in starting order, and where to find those that others depend on."""
+    """The jobs of one run in starting order."""
 
     releases: Mapping[str, str]
     jobs: list[PlannedJob] = field(default_factory=list)
     targets: frozenset[int] = frozenset()
-    """Jobs that the plan is for, by position: wanted even where they write no rows."""
+    """Positions of the jobs that were asked for, which are wanted even if they write no rows."""
     _shared: dict[str, int] = field(default_factory=dict)
 
     def add(
@@ -70,7 +70,7 @@ class Plan:
         variant: Variant | None = None,
         shard: Shard | None = None,
     ) -> int:
-        """Append a job and return its position; what variants share is there once."""
+        """Append a job and return its position; a job that variants share is added once."""
         reads = tuple(reads)
         key = _key(params, [self.jobs[position].key for position in reads], self.releases)
         if key in self._shared:
@@ -83,9 +83,9 @@ class Plan:
 
 
 def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
-    """The jobs that the plan is for with all that they read, in the same order.
+    """The target jobs and everything they read, in the same order.
 
-    What stood after a job that is left out stands after that job's own parents.
+    A job that came after one that is left out comes after that one's parents instead.
     """
     targets = {position for position, job in enumerate(whole.jobs) if is_target(job.params)}
     kept = set(targets)
@@ -103,7 +103,7 @@ def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
 
 
 def _standing_in(whole: Plan, kept: set[int], positions: Iterable[int]) -> set[int]:
-    """Those of the jobs that are kept, and for every other one the nearest before it that are."""
+    """The kept jobs among ``positions``, and for every other one its nearest kept ancestors."""
     seen: set[int] = set()
     waiting = list(positions)
     while waiting:

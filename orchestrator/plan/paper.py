@@ -1,9 +1,9 @@
-"""The plan of the paper: who reads whom, and with which parameters; pure, deterministic, in memory.
+"""The plan of the paper: which job reads which, and with which parameters; pure, deterministic, in memory.
 
 Here are the targets and all stages up to the predictions but the experts' training, which is in ``experts``;
 what follows the predictions is in ``evaluation``.
 
-Jobs come in the order in which they should start: every parent before its children, the long training first.
+Jobs are in the order in which they should start: parents before children, the longest training first.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,12 +50,12 @@ TARGETS: dict[str, Callable[[StageParams], bool]] = {
     "latency": _is_one_of("payload-accuracy", "latency", "deadlines"),
     "full-paper": _is_one_of("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
 }
-"""Every step of the paper's README is a plan: full-paper's graph, cut short after these jobs."""
+"""Every step of the paper's README is a plan: the graph of full-paper, cut short after these jobs."""
 
 
 @dataclass(frozen=True)
 class DatasetShape:
-    """All that planning needs to know of a dataset."""
+    """Everything planning needs to know about a dataset."""
 
     digest: str
     classes: int
@@ -76,7 +76,7 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
     measured = []
     for seeds in evaluations.values():
         measured.append(seeds[0].measure(before))
-        before = measured[-1:]  # one measurement at a time, and nothing beside the last one either
+        before = measured[-1:]  # one measurement at a time, and nothing alongside the last one either
     for seeds, of_fidelity in zip(evaluations.values(), measured, strict=True):
         for evaluation in seeds:
             evaluation.time(of_fidelity, measured[-1])
@@ -85,12 +85,12 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
 
 @dataclass(frozen=True)
 class _Walk(Branch):
-    """One variant's way through the stages; each method adds one stage and returns the positions of its jobs."""
+    """One variant's stages up to the predictions; each method adds one and returns the positions of its jobs."""
 
     dataset: DatasetShape
 
     def to_predictions(self) -> Evaluation:
-        """Everything up to the predictions."""
+        """Add all of them; the evaluation continues from there."""
         prepared = {split: self._prepare(split) for split in (TRAIN, VALIDATION, TEST)}
         backbone = self._train_backbone(prepared)
         distorted = self._distort(prepared[TEST])
@@ -164,7 +164,7 @@ class _Walk(Branch):
 
     def _train_classifier(self, prepared: dict[str, list[int]]) -> int:
         spec, released = self.spec, self._fidelity.released_spectra
-        if released:  # they are taken of images that were never larger
+        if released:  # they are computed from images that were never larger
             prepared = {
                 split: self._prepare_as("plain", split, spec.spectrum_size) for split in (TRAIN, VALIDATION)
             }

@@ -1,4 +1,4 @@
-"""What a run should compute: profiles, overrides, validation, and one-line errors for people."""
+"""What a run should compute: profiles, overrides, validation, and one-line errors."""
 
 import dataclasses
 import json
@@ -56,22 +56,22 @@ class Spec(BaseModel):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] = Field(
         min_length=1, max_length=100
     )
-    """Everything random is done once for each; a single number is a list of one."""
+    """Everything random is repeated for each; a single number is a list of one."""
     fidelity: tuple[str, ...] = Field(min_length=1)
-    """``FIDELITIES`` to compute side by side; a single name is a list of one."""
+    """The ``FIDELITIES`` to compute side by side; a single name is a list of one."""
     baselines: tuple[str, ...]
-    """``BASELINES`` to compare the system with, which may be none; a single name is a list of one."""
+    """The ``BASELINES`` to compare with, possibly none; a single name is a list of one."""
     total_learning_rate: float = Field(gt=0, lt=1e7)
     """Peak for the backbone of baseline total; its heads train as ``expert`` says."""
     split_seed: int = Field(ge=0, lt=2**32)
-    """Of the 80/10/10 split; without effect where ``split_file`` is given."""
+    """Of the 80/10/10 split; without effect if ``split_file`` is given."""
     split_file: str | None = None
-    """SHA-256 of the file that says where each image belongs; settled at submit from ``--split``."""
+    """SHA-256 of the file that assigns each image to a split; set at submit from ``--split``."""
     device: Literal["cpu", "cuda"]
     hardware: str
-    """CPU or GPU model that latencies are measured on; settled at submit where it is empty."""
+    """CPU or GPU model that latencies are measured on; set at submit if empty."""
     weights: str | None = None
-    """SHA-256 of the pretrained backbone; settled at submit from ``--weights``."""
+    """SHA-256 of the pretrained backbone; set at submit from ``--weights``."""
     image_size: int = Field(ge=32, le=1024)
     spectrum_size: int = Field(ge=32, le=1024)
     shard_size: int = Field(ge=1, le=100_000)
@@ -82,7 +82,7 @@ class Spec(BaseModel):
     payload: Payload
     """How feature maps are sent, for missed deadlines and in the tables; latencies are computed for all forms."""
     levels: dict[Annotated[str, AfterValidator(_is_known)], tuple[Annotated[int, Field(strict=True)], ...]]
-    """By kind of distortion what test images are evaluated at; whatever stands here takes part in the run."""
+    """The levels that test images are evaluated at, by kind of distortion; the kinds here make up the run."""
     architecture: Architecture
     backbone: BackboneTraining
     classifier: Training
@@ -100,7 +100,7 @@ class Spec(BaseModel):
     @classmethod
     def _different(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("names one of them twice")
+            raise ValueError("contains a duplicate")
         return value
 
     @field_validator("fidelity", "baselines")
@@ -117,7 +117,7 @@ class Spec(BaseModel):
         for name in self.fidelity if self.backbone.epochs == 0 else ():
             if FIDELITIES[name].drop_blocks:
                 raise ValueError(
-                    f"fidelity {name} drops blocks, which a frozen backbone cannot make up for. "
+                    f"fidelity {name} drops blocks, which a frozen backbone cannot compensate for. "
                     "Train it: backbone.epochs=8"
                 )
             if FIDELITIES[name].freeze_backbone:
@@ -176,7 +176,7 @@ class Spec(BaseModel):
 def resolve(profile: str, settings: list[str], config: Path | None = None, plan: str = "full-paper") -> Spec:
     """The spec of ``profile`` with a TOML file's fields and then ``a.b=c`` settings laid over it.
 
-    Raises ``UsageError`` that names the field, the reason and, for an unknown name, the nearest one.
+    Raises ``UsageError`` with the field, the reason and, for an unknown name, the closest one.
     """
     if profile not in PROFILES:
         raise UsageError(f"unknown profile '{profile}'.{nearest(profile, PROFILES)}")
@@ -187,9 +187,9 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
     for setting in settings:
         _overlay(fields, _parse_setting(setting))
     if fields["profile"] != profile:
-        raise UsageError(f"field 'profile': it is {profile}. Choose another one with --profile.")
+        raise UsageError(f"field 'profile': it is {profile}. Choose another with --profile.")
     if fields["plan"] != plan:
-        raise UsageError(f"field 'plan': it is {plan}. Name another one after submit.")
+        raise UsageError(f"field 'plan': it is {plan}. Name another after submit.")
     _refuse_booleans(fields)
     try:
         return Spec.model_validate(fields)
@@ -198,7 +198,7 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN; what keys and identities are made of."""
+    """The canonical JSON of a value: sorted keys, no spaces, no NaN; keys and identities are hashes of it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
@@ -237,7 +237,7 @@ def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
 
 
 def _refuse_booleans(fields: dict[str, Any]) -> None:
-    """No field is one, and pydantic would read true as 1."""
+    """No field is a boolean, and pydantic would read true as 1."""
     for section, values in fields.items():
         named = values.items() if isinstance(values, dict) else [("", values)]
         for name, value in named:

@@ -1,4 +1,4 @@
-"""What a user decides about a stored run: stop it, or try again what is missing."""
+"""Cancel a stored run, or retry what it is missing."""
 
 from sqlalchemy.exc import IntegrityError
 
@@ -12,39 +12,39 @@ from tasks.code import codes
 
 
 def cancel_run(context: Context, run_id: int) -> None:
-    """Cancel what is not finished of a run; what is finished stays. Running jobs stop by themselves."""
+    """Cancel a run's unfinished jobs; finished ones are kept. Running jobs notice and stop."""
     console = context.console
     cancelled = write(context.engine, lambda session: cancel(session, run_id))
     now = standing(context.engine, run_id)
     if cancelled is None:
-        console.print(f"Run {run_id} {_ended(now.state)}; nothing is left to cancel.")
+        console.print(f"Run {run_id} {_ended(now.state)}; there is nothing to cancel.")
         return
     console.print(
         f"Run {run_id} is cancelled: {cancelled} jobs of {now.total}; {now.count(JobState.SUCCEEDED)} were done "
-        f"and stay. Go on after all: orchestrator retry {run_id}"
+        f"and are kept. To continue it after all: orchestrator retry {run_id}"
     )
 
 
 def retry_run(context: Context, run_id: int) -> bool:
-    """Bring back the failed, cancelled and skipped jobs of an ended run; False where nothing is to run."""
+    """Requeue the failed, cancelled and skipped jobs of an ended run; False if there is nothing to run."""
     try:
         jobs = write(context.engine, lambda session: retry(session, run_id))
     except IntegrityError:
         raise UsageError(
-            f"another run of the same spec is active, run {run_id} cannot be. See: orchestrator status"
+            f"another run of the same spec is active, so run {run_id} cannot be retried. See: orchestrator status"
         ) from None
     state = standing(context.engine, run_id).state
     if jobs:
-        context.console.print(f"Run {run_id}: {jobs} jobs are tried again.")
+        context.console.print(f"Run {run_id}: {jobs} jobs will be retried.")
     else:
-        context.console.print(f"Run {run_id} {_ended(state)}; nothing is left to try again.")
+        context.console.print(f"Run {run_id} {_ended(state)}; there is nothing to retry.")
     return state == RunState.ACTIVE
 
 
 def refuse_other_code(context: Context, run_id: int) -> None:
-    """Refuse to compute a run here that was planned by other code: results would be filed under wrong keys.
+    """Refuse to compute a run that was planned by other code: its results would be stored under the wrong keys.
 
-    On a shared cluster its workers compute it, and leave alone what is not their code's.
+    A shared cluster needs no such check: workers there only take jobs of their own code.
     """
     if context.place.home is None:
         return
@@ -54,7 +54,7 @@ def refuse_other_code(context: Context, run_id: int) -> None:
         stage = others[0].split(" ")[0]
         raise UsageError(
             f"run {run_id} was planned by other code: '{others[0]}', here is "
-            f"'{installed.get(stage, 'another')}'. Submit it again, what is unchanged is found; "
+            f"'{installed.get(stage, 'another')}'. Submit it again, unchanged jobs are reused; "
             f"`orchestrator cancel {run_id}` ends this one."
         )
 

@@ -1,4 +1,4 @@
-"""What a run is made from: all that a reader needs to judge its numbers, or to make them again."""
+"""What a run is made from: everything needed to judge or reproduce its numbers."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,12 +42,12 @@ class Manifest:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Everything random was done once for each."""
+        """Everything random was repeated for each."""
         return tuple(self.spec["seeds"])
 
     @property
     def kinds(self) -> Kinds:
-        """What its images were distorted by, and what it is compared with."""
+        """How its images were distorted, and what it is compared with."""
         return Kinds(self.spec["levels"], self.spec["baselines"])
 
     @property
@@ -63,7 +63,7 @@ class Manifest:
 
     @property
     def split(self) -> str:
-        """How images came to train, validation and test."""
+        """How images were assigned to train, validation and test."""
         if file := self.spec.get("split_file"):
             return f"the given split (file with SHA-256 {file})"
         return f"a stratified split (seed {self.spec['split_seed']})"
@@ -85,7 +85,7 @@ class Manifest:
         return f", fidelity {fidelity}" if len(self.fidelities) > 1 else ""
 
     def differences(self, fidelity: str) -> str:
-        """What to know before our numbers are set beside the published ones."""
+        """A caveat for comparing our numbers with the published ones."""
         source = "synthetic images" if self.built_in else "photographs"
         size = self.spec["image_size"]
         frozen = self.spec["backbone"]["epochs"] == 0 or FIDELITIES[fidelity].freeze_backbone
@@ -125,5 +125,5 @@ def manifest(session: Session, run_id: int) -> Manifest:
 
 
 def utc(seconds: float | None) -> str:
-    """A time of the database for people; – for none."""
+    """A time from the database, readable; – for None."""
     return "–" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

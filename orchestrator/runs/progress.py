@@ -1,4 +1,4 @@
-"""Live progress of a run, per stage: a table on a terminal, plain lines elsewhere."""
+"""Live progress of a run by stage: a table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from orchestrator.context import Context
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
 SILENT_SECONDS = 30.0
-"""Nothing of a run is running for this long: say what its jobs wait for."""
+"""If no job of a run has been running for this long, say what its jobs wait for."""
 
 Counts = dict[str, dict[JobState, int]]
 
@@ -40,7 +40,7 @@ class Standing:
 
     @property
     def warning(self) -> str:
-        """What to know before any number is believed; empty for a run that succeeded."""
+        """A caveat to print before any results; empty for a run that succeeded."""
         done = f"{self.count(JobState.SUCCEEDED)} of {self.total} jobs are done"
         match self.state:
             case RunState.ACTIVE:
@@ -54,7 +54,7 @@ class Standing:
 
 
 def standing(engine: Engine, run_id: int) -> Standing:
-    """Where a run stands now."""
+    """The current state of a run and of its jobs."""
 
     def look(session: Session) -> Standing:
         state = session.scalars(select(Run.state).where(Run.id == run_id)).one()
@@ -76,7 +76,7 @@ def failures(engine: Engine, run_id: int, most: int | None = None) -> list[str]:
 
 
 def watch(context: Context, run_id: int, keep_alive: Callable[[], None]) -> Standing:
-    """Show a run's progress until it has ended; ``keep_alive`` is called at every look."""
+    """Show a run's progress until it has ended; calls ``keep_alive`` at every poll."""
     started, console = time.monotonic(), context.console
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -117,7 +117,7 @@ def _follow(
 
 
 def unclaimed(engine: Engine, run_id: int) -> list[str]:
-    """What queued jobs of a run wait for, one line per queue and code."""
+    """What the queued jobs of a run wait for, one line per queue and code."""
     statement = (
         select(Job.queue, Job.code, func.count())
         .where(Job.run_id == run_id, Job.state == JobState.QUEUED)
@@ -141,7 +141,7 @@ COLUMNS = {
     "skipped": (JobState.SKIPPED,),
 }
 RARE = ("cancelled", "skipped")
-"""Columns that are left out where no job belongs in them."""
+"""Columns that are left out when empty."""
 
 
 def table(run_id: int, now: Standing) -> Table:

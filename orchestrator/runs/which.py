@@ -1,4 +1,4 @@
-"""Which runs are stored, and which of them a command means."""
+"""The stored runs, and which of them a command refers to."""
 
 from rich.table import Table
 from sqlalchemy import Engine, case, func, select
@@ -9,19 +9,19 @@ from orchestrator.errors import UsageError
 
 
 def existing(engine: Engine, run: int | None) -> int:
-    """``run`` where there is one of this number, the newest for None; else ``UsageError``."""
+    """``run`` if it exists, the newest run for None; otherwise raises ``UsageError``."""
     with reading(engine) as session:
         newest = session.scalar(select(func.max(Run.id)))
         known = session.get(Run, run) if run is not None else None
     if newest is None:
         raise UsageError("no runs yet. Start one: orchestrator submit full-paper")
     if run is not None and known is None:
-        raise UsageError(f"no run {run}. `orchestrator status` lists the runs there are, up to {newest}.")
+        raise UsageError(f"no run {run}. `orchestrator status` lists all runs, up to {newest}.")
     return run if run is not None else newest
 
 
 def active_or_newest(engine: Engine, run: int | None) -> int:
-    """As ``existing``, but for None the newest active run where there is one."""
+    """Like ``existing``, but for None the newest active run if there is one."""
     if run is None:
         with reading(engine) as session:
             run = session.scalar(select(func.max(Run.id)).where(Run.state == RunState.ACTIVE))

@@ -1,1 +1,1 @@
-"""What was typed, to a run that ends."""
+"""From a command line to a finished run."""

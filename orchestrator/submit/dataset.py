@@ -1,4 +1,4 @@
-"""The dataset of a run: scanned and stored, or drawn first where none is given."""
+"""The dataset of a run: scanned and stored; drawn first if none is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class StoredDataset:
 
 
 def synthetic_folder(store: ArtifactStore, synthetic: Synthetic) -> Path:
-    """The built-in dataset's folder, where all workers of the store see it; drawn when it is not there."""
+    """The built-in dataset's folder, visible to all workers of the store; drawn if it does not exist yet."""
     folder = store.root / "datasets" / f"synthetic-{synthetic.images}x{synthetic.size}-seed{synthetic.seed}"
     if not folder.exists():
         from early_exit.synthetic import draw  # OpenCV is needed this one time only
@@ -40,9 +40,9 @@ def synthetic_folder(store: ArtifactStore, synthetic: Synthetic) -> Path:
 def store_dataset(
     engine: Engine, folder: Path, split: int | Mapping[str, str], *, built_in: bool
 ) -> StoredDataset:
-    """Scan a folder and store what is new; files that are unchanged since the last time are not opened.
+    """Scan a folder and store what is new; files unchanged since the last scan are not opened.
 
-    ``split`` is a seed, or the split of every path.
+    ``split`` is a seed, or maps every path to its split.
     """
     root = folder.resolve()
     with reading(engine) as session:

@@ -1,4 +1,4 @@
-"""Staying with a run: keep its cluster going, show progress, and report when it has ended."""
+"""Follow a run: keep its cluster running, show progress, and report once it has ended."""
 
 from db.engine import reading
 from db.models import JobState, RunState
@@ -18,13 +18,13 @@ IDLE_SECONDS = 60.0
 
 
 def attend(context: Context, run_id: int) -> ExitCode:
-    """Watch a run to its end and report it. Ctrl-C keeps the run."""
+    """Watch a run until it has ended, then report it. Ctrl-C detaches and keeps the run."""
     place, console = context.place, context.console
     if place.home is None:
         try:
             return report(context, run_id, watch(context, run_id, lambda: None))
         except KeyboardInterrupt:
-            return _detach(context, run_id, "It goes on without this command. Watch it again")
+            return _detach(context, run_id, "It continues without this command. Watch it again")
     interrupted, keep_alive = False, KeepAlive(place)
     with lock(clients_lock(place.home), shared=True):
         try:
@@ -35,12 +35,12 @@ def attend(context: Context, run_id: int) -> ExitCode:
         if not is_held(clients_lock(place.home)) and not is_held(up_lock(place.home)):
             console.print("Stopping the workers …")
             stop_supervisor(place, keep_alive.started)
-        return _detach(context, run_id, "Go on")
+        return _detach(context, run_id, "Resume it")
     code = report(context, run_id, ended)
     with reading(context.engine) as session:
         others = working_runs(session, codes())
     if others:
-        console.print(f"Still active, in the background: run {', '.join(map(str, others))}.")
+        console.print(f"Still active in the background: run {', '.join(map(str, others))}.")
     elif not is_held(up_lock(place.home)):
         wait_until_idle(place, IDLE_SECONDS)
     return code
@@ -69,7 +69,7 @@ def report(context: Context, run_id: int, ended: Standing) -> ExitCode:
         f"Run {run_id} {ended.state}: " + ", ".join(f"{number} {state}" for state, number in counts.items())
     )
     if ended.state in (RunState.FAILED, RunState.CANCELLED):
-        console.print(f"Try again what is missing: orchestrator retry {run_id}")
+        console.print(f"Retry what is missing: orchestrator retry {run_id}")
     database = engine.url.database if context.place.home else engine.url.render_as_string()
     console.print(f"Database: {database}", soft_wrap=True)
     console.print(f"Next: orchestrator results {run_id} · orchestrator status {run_id}")

@@ -1,4 +1,4 @@
-"""The same jobs in this process, in the order of the plan, without broker or workers: for debugging."""
+"""Run the same jobs in this process, in plan order, without broker or workers, for debugging."""
 
 import os
 import socket
@@ -37,6 +37,6 @@ def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
         if job_id is not None:
             run_job(workplace, job_id)
         if job_id is None or job_id == previous:
-            write(engine, expire)  # every job left waits for a retry, or for a killed process's lease
+            write(engine, expire)  # all remaining jobs wait for a retry or for the lease of a killed process
             time.sleep(0.1)
         previous = job_id

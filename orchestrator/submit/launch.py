@@ -1,4 +1,4 @@
-"""What the commands do that start something: a run, a cluster, a worker, Flower, a reconciler."""
+"""Start a run, or continue one that was retried."""
 
 from collections import Counter
 from functools import partial
@@ -23,11 +23,11 @@ from tasks.code import codes
 from tasks.doorbell import ring
 
 COMMAND_PATIENCE_SECONDS = 2.0
-"""Somebody waits for a command; what it does not ring for, the reconciler does."""
+"""A person waits for the command; jobs it does not queue in time are queued by the reconciler."""
 
 
 def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
-    """Submit a run and, unless the cluster is shared, stay with it."""
+    """Submit a run and, unless the cluster is shared, follow it."""
     engine, console = context.engine, context.console
     resolved = resolve_request(context, request, spec)
     _introduce(resolved, console)
@@ -52,14 +52,14 @@ def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
 
 
 def go_on(context: Context, run_id: int, *, wait: bool) -> ExitCode:
-    """Stay with an active run; on a shared cluster ring for it, and stay only to ``wait``."""
+    """Follow an active run; on a shared cluster queue its jobs, and follow it only if ``wait``."""
     place, console = context.place, context.console
     if place.home is not None:
         return attend(context, run_id)
     app = create_app(place.broker_url, COMMAND_PATIENCE_SECONDS)
     if not ring(app, write(context.engine, partial(top_up, codes=codes()))):
         console.print(
-            "The broker is out of reach; the run is stored and starts when a reconciler reaches it."
+            "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker."
         )
     if wait:
         return attend(context, run_id)
@@ -85,10 +85,10 @@ def _introduce(resolved: Resolved, console: Console) -> None:
         )
     if spec.weights is None and not resolved.built_in:
         console.print(
-            "The backbone starts from random weights; the paper's from ImageNet's: --weights imagenet."
+            "The backbone starts from random weights; the paper's starts from ImageNet's: --weights imagenet."
         )
     if dataset.ignored:
-        console.print(f"{dataset.ignored} files without an image suffix are ignored.")
+        console.print(f"{dataset.ignored} files without an image suffix were ignored.")
 
 
 def _show_plan(context: Context, resolved: Resolved) -> None:
@@ -96,7 +96,7 @@ def _show_plan(context: Context, resolved: Resolved) -> None:
         need = find(session, resolved.plan)
     stages = [job.params.stage for job in resolved.plan.jobs]
     to_run = Counter(stage for stage, must in zip(stages, need.must_run, strict=True) if must)
-    shown = Table(title="A dry run: no run is stored.", title_justify="left")
+    shown = Table(title="Dry run: nothing is stored.", title_justify="left")
     for column in ("stage", "jobs", "cached", "to run"):
         shown.add_column(column, justify="left" if column == "stage" else "right")
     for stage, count in Counter(stages).items():

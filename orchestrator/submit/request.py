@@ -1,4 +1,4 @@
-"""From what a user typed to a spec, a dataset and a plan; everything that can be refused is refused here."""
+"""From the options as typed to a spec, a dataset and a plan; all user input is validated here."""
 
 import hashlib
 import os
@@ -39,13 +39,13 @@ class Request:
 
     @property
     def chosen_profile(self) -> str:
-        """The named profile, or the one that what is given asks for."""
+        """The named profile; by default photos with a dataset, demo without."""
         return self.profile or ("demo" if self.dataset is None else "photos")
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """All that a run is made of."""
+    """Everything a run is made of."""
 
     spec: Spec
     dataset: StoredDataset
@@ -54,7 +54,7 @@ class Resolved:
 
 
 def check(request: Request) -> Spec:
-    """The spec, before anything is read or stored; ``UsageError`` for what cannot go together."""
+    """The spec, before anything is read or stored; raises ``UsageError`` for options that do not go together."""
     if request.plan not in TARGETS:
         raise UsageError(f"unknown plan '{request.plan}'.{nearest(request.plan, TARGETS)}")
     spec = resolve(request.chosen_profile, request.settings, request.config, request.plan)
@@ -105,7 +105,7 @@ def resolve_request(context: Context, request: Request, spec: Spec) -> Resolved:
 
 
 def _read_weights(source: str, spec: Spec) -> bytes:
-    """The content of a safetensors file; names and shapes of other backbones are checked by their first job."""
+    """The content of a safetensors file; tensors of backbones other than the paper's are checked by the first job."""
     content = save(imagenet_weights()) if source == "imagenet" else read_file(Path(source))
     tensors, architecture = parse_weights(content, source), spec.architecture
     if architecture.backbone == MOBILENET_V2:

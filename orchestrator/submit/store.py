@@ -1,4 +1,4 @@
-"""Storing a run: the plan's jobs in one transaction, those whose artifact is there as found."""
+"""Store a run: all jobs of its plan in one transaction, with existing artifacts marked as cached."""
 
 import hashlib
 import importlib.metadata
@@ -26,25 +26,25 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Submission:
-    """A stored run: how many of its jobs were found and how many must run."""
+    """A stored run: how many of its jobs are cached and how many must run."""
 
     run_id: int
     cached: int
     to_run: int
     attached: bool
-    """The same spec was active already; nothing was stored."""
+    """A run of the same spec was already active; nothing was stored."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a plan needs of a database: which artifacts are there, and which jobs must run."""
+    """Which artifacts of a plan already exist, and which of its jobs must run."""
 
     artifacts: dict[str, int]
     must_run: tuple[bool, ...]
 
 
 def find(session: Session, plan: Plan) -> Need:
-    """Walk back from the results: an ancestor must run only if a job that must run reads it."""
+    """Walk back from the results: a job must run only if its artifact is missing and wanted."""
     artifacts: dict[str, int] = {}
     for keys in _chunks([job.key for job in plan.jobs], 500):
         statement = select(Artifact.key, Artifact.id).where(Artifact.key.in_(keys))
@@ -61,7 +61,7 @@ def find(session: Session, plan: Plan) -> Need:
 
 
 def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_digest: str) -> Submission:
-    """Store the run and all its jobs at once, or attach to the active run of the same identity."""
+    """Store the run with all its jobs atomically, or attach to the active run of the same identity."""
     identity, environment = _identity(spec, plan, dataset_digest), _environment()
 
     def store(session: Session) -> Submission:
@@ -121,7 +121,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _packages() -> Iterable[tuple[str, str]]:
-    """Name and version of everything installed, by the names of the folders: reading each takes a second."""
+    """Name and version of everything installed, from the folders' names: reading the metadata takes a second."""
     for folder in sys.path:
         for installed in Path(folder).glob("*.dist-info"):
             name, _, version = installed.stem.partition("-")

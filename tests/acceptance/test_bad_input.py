@@ -250,7 +250,7 @@ def test_commands_on_a_home_without_runs_say_what_is_wrong(home, database, sqlit
 
 def test_a_reconciler_of_a_private_cluster_is_refused_and_nothing_is_made(home):
     assert refused_in_one_line(home, "reconcile") == (
-        "a private cluster has a reconciler of its own; that of a shared one needs ORCHESTRATOR_BROKER_URL, "
+        "a private cluster runs its own reconciler; that of a shared one needs ORCHESTRATOR_BROKER_URL, "
         "ORCHESTRATOR_DATABASE_URL and ORCHESTRATOR_ARTIFACTS_URL."
     )
     assert not home.path.exists()

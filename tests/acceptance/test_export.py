@@ -144,7 +144,7 @@ def test_what_another_run_has_made_counts(made, out):
 
 
 def test_a_run_that_did_not_plan_it_says_what_to_submit(made, out):
-    make = "Make it with the same options: orchestrator submit spectra"
+    make = "Compute it with the same options: orchestrator submit spectra"
     assert refused(made, "spectra", "1", "--out", out) == f"run 1 has no spectra in its plan. {make}"
     assert not out.exists()
 
@@ -161,7 +161,7 @@ def test_a_run_that_did_not_plan_it_says_what_to_submit(made, out):
             "run 2 has no such kind and level. It has: pristine 0, gaussian_blur 1, gaussian_blur 3, "
             "gaussian_noise 10, gaussian_noise 40.",
         ),
-        (["spectra", "9"], "no run 9. `orchestrator status` lists the runs there are, up to 2."),
+        (["spectra", "9"], "no run 9. `orchestrator status` lists all runs, up to 2."),
     ],
 )
 def test_what_cannot_be_chosen_is_answered_with_what_can(made, out, options, why):
@@ -227,8 +227,8 @@ def test_a_lost_file_is_named_and_a_submit_makes_it_again(variants, small, out, 
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "before"]
     assert refused(variants, *asked, "--out", out) == (
-        "distorted-dataset of run 1: 1 of 2 files were not needed, or are not made yet. "
-        "Make it with the same options: orchestrator submit distorted-dataset"
+        "distorted-dataset of run 1: 1 of 2 files were not needed or are not computed yet. "
+        "Compute it with the same options: orchestrator submit distorted-dataset"
     )
     again = variants.command("submit", "distorted-dataset", "--in-process", *small({"seeds": [0, 1]}))
     assert again.returncode == 0, again.stderr

@@ -134,5 +134,5 @@ def test_a_worker_without_a_cluster_is_told_to_start_one(home):
     done = home.command("worker", "--queues", "cpu")
     assert done.returncode == 4
     assert done.stderr == (
-        f"error: no private cluster runs under '{home.path}'. Start one: orchestrator up\n"
+        f"error: no private cluster is running under '{home.path}'. Start one: orchestrator up\n"
     )

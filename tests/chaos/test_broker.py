@@ -262,7 +262,7 @@ def _commands_under_it(cluster):
     assert "active" in command("status", "status")
     command("results", "results", run_id, code=1)
     command("cancel", "cancel", run_id)
-    assert "are tried again" in command("retry", "retry", run_id)
+    assert "will be retried" in command("retry", "retry", run_id)
     command("cancel", "cancel", run_id)
     return seconds
 

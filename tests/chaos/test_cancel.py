@@ -236,7 +236,7 @@ def test_cancel_says_what_it_has_done_in_one_line(command, add):
     run = add(RunState.ACTIVE)
     assert command("cancel", run.id) == (
         0,
-        "Run 1 is cancelled: 1 jobs of 2; 1 were done and stay. Go on after all: orchestrator retry 1\n",
+        "Run 1 is cancelled: 1 jobs of 2; 1 were done and are kept. To continue it after all: orchestrator retry 1\n",
         "",
     )
     assert run.state == RunState.CANCELLED
@@ -254,7 +254,7 @@ def test_cancel_says_what_it_has_done_in_one_line(command, add):
 def test_cancel_of_a_run_that_has_ended_changes_nothing(command, add, state, what):
     run = add(state)
     before = run.states
-    assert command("cancel", run.id) == (0, f"Run 1 {what}; nothing is left to cancel.\n", "")
+    assert command("cancel", run.id) == (0, f"Run 1 {what}; there is nothing to cancel.\n", "")
     assert (run.state, run.states) == (state, before)
 
 
@@ -264,8 +264,8 @@ def test_retry_brings_an_ended_run_back_though_the_broker_is_away(command, add, 
     code, said, error = command("retry", run.id)
     assert (code, error) == (0, "")
     assert said.splitlines() == [
-        "Run 1: 1 jobs are tried again.",
-        "The broker is out of reach; the run is stored and starts when a reconciler reaches it.",
+        "Run 1: 1 jobs will be retried.",
+        "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker.",
         "Watch it: orchestrator resume 1, or: orchestrator status 1",
     ]
     assert run.state == RunState.ACTIVE
@@ -275,7 +275,7 @@ def test_retry_brings_an_ended_run_back_though_the_broker_is_away(command, add, 
 
 def test_retry_of_a_run_that_succeeded_says_so(command, add):
     run = add(RunState.SUCCEEDED)
-    assert command("retry", run.id) == (0, "Run 1 has succeeded; nothing is left to try again.\n", "")
+    assert command("retry", run.id) == (0, "Run 1 has succeeded; there is nothing to retry.\n", "")
     assert run.state == RunState.SUCCEEDED
 
 
@@ -284,7 +284,7 @@ def test_retry_of_an_active_run_rings_for_it(command, add):
     run = add(RunState.ACTIVE)
     code, said, error = command("retry", run.id)
     assert (code, error) == (0, "")
-    assert said.splitlines()[0] == "Run 1 is active; nothing is left to try again."
+    assert said.splitlines()[0] == "Run 1 is active; there is nothing to retry."
     assert said.splitlines()[-1] == "Watch it: orchestrator resume 1, or: orchestrator status 1"
     assert run.state == RunState.ACTIVE
 
@@ -294,5 +294,5 @@ def test_a_run_that_is_not_there_is_a_usage_error(command, add, verb):
     none = "error: no runs yet. Start one: orchestrator submit full-paper\n"
     assert command(verb) == (2, "", none)
     add(RunState.ACTIVE)
-    unknown = "error: no run 7. `orchestrator status` lists the runs there are, up to 1.\n"
+    unknown = "error: no run 7. `orchestrator status` lists all runs, up to 1.\n"
     assert command(verb, 7) == (2, "", unknown)

@@ -124,20 +124,20 @@ def test_a_whole_download_leaves_the_class_folders_and_nothing_else(archive, pla
     assert sorted(path.name for path in place.iterdir()) == ["001.ape", "056.dog", "198.spider"]
     said = console.file.getvalue().splitlines()
     assert said[0] == f"Apes: 4 images in 3 classes in '{place}'."
-    assert said[1].startswith("1 files of the archive are no images")
+    assert said[1].startswith("1 files of the archive are not images")
 
 
 def test_a_second_call_says_so_and_asks_for_nothing(archive, place, console, served):
     fetch(archive, place, console)
     fetch(archive, place, console)
     assert len(served.asked) == 1
-    assert console.file.getvalue().splitlines()[-1] == f"Apes is there already: '{place}'."
+    assert console.file.getvalue().splitlines()[-1] == f"Apes is already in '{place}'."
 
 
 def test_a_cut_download_is_gone_on_with(archive, place, console, served):
     served.cut_at = 50_000
     with pytest.raises(
-        InfrastructureError, match=r"ended at 50,000 of [\d,]+ bytes.*goes on with it"
+        InfrastructureError, match=r"stopped at 50,000 of [\d,]+ bytes.*again to resume"
     ) as caught:
         fetch(archive, place, console)
     assert "\n" not in str(caught.value)
@@ -176,7 +176,7 @@ def test_a_wrong_checksum_leaves_nothing(archive, place, console, served):
 def test_a_file_that_is_far_too_long_is_not_kept(archive, place, console, served, monkeypatch):
     monkeypatch.setattr("orchestrator.files.download.MAX_BYTES", len(served.content) - 1)
     with pytest.raises(
-        InfrastructureError, match=r"more than [\d,]+ bytes\. This is another file\. Nothing is kept\."
+        InfrastructureError, match=r"more than [\d,]+ bytes\. This is not the expected file\. Nothing was kept\."
     ):
         fetch(archive, place, console)
     assert list(place.parent.iterdir()) == []
@@ -222,7 +222,7 @@ def test_ctrl_c_keeps_what_has_come(archive, place, console, served, monkeypatch
         fetch(archive, place, console)
     (have,) = arrived
     assert contents(place.parent) == {"apes.tar.part": served.content[:have]}
-    assert "apes.tar.part' is kept; the same command goes on with it." in console.file.getvalue()
+    assert "apes.tar.part' is kept; run the same command again to resume." in console.file.getvalue()
     monkeypatch.undo()
     served.cut_at = None
     fetch(archive, place, console)
@@ -241,7 +241,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_the_download(archi
 
 def test_a_server_that_is_not_there_or_has_no_such_file_is_named(archive, place, console, served):
     served.content = b""  # it answers 416 to all
-    with pytest.raises(InfrastructureError, match="the server answers 416"):
+    with pytest.raises(InfrastructureError, match="the server answered 416"):
         fetch(archive, place, console)
     with pytest.raises(InfrastructureError, match=r"out of reach \(.*refused"):
         fetch(replace(archive, url="http://127.0.0.1:9/top.tar"), place, console)

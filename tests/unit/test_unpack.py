@@ -111,9 +111,9 @@ HOSTILE = {
     "block device": ([entry("top/ape/2.jpg", type=tarfile.BLKTYPE)], "neither a regular file"),
     "unknown type": ([entry("top/ape/2.jpg", b"x", type=b"Z")], "neither a regular file"),
     "sparse": ([sparse()], "neither a regular file"),
-    "twice": ([entry("top/ape/1.jpg", b"other")], "it is there twice"),
-    "twice in other words": ([entry("./top//ape/1.jpg", b"other")], "it is there twice"),
-    "case of a file": ([entry("top/ape/1.JPG", b"other")], "it is there twice"),
+    "twice": ([entry("top/ape/1.jpg", b"other")], "its name occurs twice"),
+    "twice in other words": ([entry("./top//ape/1.jpg", b"other")], "its name occurs twice"),
+    "case of a file": ([entry("top/ape/1.JPG", b"other")], "its name occurs twice"),
     "case of a folder": ([entry("top/APE/2.jpg", b"other")], "clashes with 'top/ape'"),
     "composed and decomposed": (
         [entry("top/caf\u00e9/1.jpg", b"x"), entry("top/cafe\u0301/2.jpg", b"x")],
