@@ -63,7 +63,7 @@ def submit(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of fields.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run, on a shared cluster too.")] = False,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run all jobs in this process, for debugging.")
     ] = False,
@@ -141,7 +141,7 @@ def cancel(run: ActiveRunArgument = None) -> None:
 @cli.command()
 def retry(
     run: RunArgument = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay with the run on a shared cluster.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run, on a shared cluster too.")] = False,
 ) -> None:
     """Retry the failed, cancelled and skipped jobs of a run that has ended."""
     from orchestrator.runs.control import refuse_other_code, retry_run

@@ -1,1 +1,1 @@
-"""A stored run: which one, where it stands, what it was made from, stopping it and trying it again."""
+"""A stored run: which one, its progress, what it was made from, and how to cancel or retry it."""

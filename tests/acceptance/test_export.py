@@ -222,8 +222,8 @@ def test_a_lost_file_is_named_and_a_submit_makes_it_again(variants, small, out, 
     lost = variants.command("export", *asked, "--out", out)
     assert lost.returncode == 1
     assert lost.stderr == (
-        f"error: artifact {uri} is missing. It is set aside. "
-        "Make it again with the same options: orchestrator submit distorted-dataset\n"
+        f"error: artifact {uri} is missing. It was set aside. "
+        "Recompute it with the same options: orchestrator submit distorted-dataset\n"
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "before"]
     assert refused(variants, *asked, "--out", out) == (

@@ -134,7 +134,7 @@ def test_a_second_call_says_so_and_asks_for_nothing(archive, place, console, ser
     assert console.file.getvalue().splitlines()[-1] == f"Apes is already in '{place}'."
 
 
-def test_a_cut_download_is_gone_on_with(archive, place, console, served):
+def test_a_cut_download_is_resumed(archive, place, console, served):
     served.cut_at = 50_000
     with pytest.raises(
         InfrastructureError, match=r"stopped at 50,000 of [\d,]+ bytes.*again to resume"
@@ -143,7 +143,7 @@ def test_a_cut_download_is_gone_on_with(archive, place, console, served):
     assert "\n" not in str(caught.value)
     assert contents(place.parent) == {"apes.tar.part": served.content[:50_000]}
     served.cut_at = 70_000
-    with pytest.raises(InfrastructureError, match="ended at 70,000 of"):
+    with pytest.raises(InfrastructureError, match="stopped at 70,000 of"):
         fetch(archive, place, console)
     served.cut_at = None
     fetch(archive, place, console)
@@ -176,7 +176,8 @@ def test_a_wrong_checksum_leaves_nothing(archive, place, console, served):
 def test_a_file_that_is_far_too_long_is_not_kept(archive, place, console, served, monkeypatch):
     monkeypatch.setattr("orchestrator.files.download.MAX_BYTES", len(served.content) - 1)
     with pytest.raises(
-        InfrastructureError, match=r"more than [\d,]+ bytes\. This is not the expected file\. Nothing was kept\."
+        InfrastructureError,
+        match=r"more than [\d,]+ bytes\. This is not the expected file\. Nothing was kept\.",
     ):
         fetch(archive, place, console)
     assert list(place.parent.iterdir()) == []
@@ -198,7 +199,7 @@ def test_wrong_counts_are_named_and_leave_nothing(archive, place, console, chang
 
 def test_an_archive_that_leads_out_of_the_folder_leaves_nothing(archive, place, console, served):
     served.content = tar_of({"top/001.ape/../../../outside.jpg": b"x"})
-    with pytest.raises(InfrastructureError, match=r"Apes from http.*outside\.jpg': its name leads out"):
+    with pytest.raises(InfrastructureError, match=r"Apes from http.*outside\.jpg': its name points outside"):
         fetch(replace(archive, md5=hashlib.md5(served.content).hexdigest()), place, console)
     assert list(place.parent.parent.iterdir()) == [place.parent]
     assert list(place.parent.iterdir()) == []

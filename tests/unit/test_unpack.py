@@ -86,10 +86,10 @@ def sparse():
 
 
 HOSTILE = {
-    "absolute": ([entry("/tmp/outside.jpg", b"x")], "leads out"),
-    "parent": ([entry("top/ape/../../../outside.jpg", b"x")], "leads out"),
-    "parent within": ([entry("top/ape/../bee/1.jpg", b"x")], "leads out"),
-    "parent folder": ([entry("../outside", type=tarfile.DIRTYPE)], "leads out"),
+    "absolute": ([entry("/tmp/outside.jpg", b"x")], "points outside"),
+    "parent": ([entry("top/ape/../../../outside.jpg", b"x")], "points outside"),
+    "parent within": ([entry("top/ape/../bee/1.jpg", b"x")], "points outside"),
+    "parent folder": ([entry("../outside", type=tarfile.DIRTYPE)], "points outside"),
     "symlink out": ([entry("top/ape", type=tarfile.SYMTYPE, linkname="/tmp")], "neither a regular file"),
     "symlink then write": (
         [
