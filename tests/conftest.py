@@ -21,13 +21,51 @@ from db.jobs import Outcome, Worker, claim, fail, finish
 from db.models import Artifact, Attempt, Dataset, Job, JobDependency, JobState, Run
 from db.schema import upgrade
 
+ROOT = Path(__file__).parent
 CODE = "sweep 1"
 WORKER = Worker("worker-1", "host-1", 4711, (CODE,))
+
+
+LONGEST = (
+    "acceptance/test_effects.py",
+    "chaos/test_broker.py",
+    "chaos/test_kill_storm.py",
+    "acceptance/test_interruption.py",
+    "acceptance/test_shared_cluster.py",
+    "chaos/test_database_away.py",
+    "acceptance/test_failing_job.py",
+    "chaos/test_cancel.py",
+    "acceptance/test_more_kinds.py",
+    "acceptance/test_sql_views.py",
+    "acceptance/test_report.py",
+    "chaos/test_doubles.py",
+    "chaos/test_training_goes_on.py",
+    "chaos/test_state_machine.py",
+    "chaos/test_poison.py",
+    "acceptance/test_cached_results.py",
+    "acceptance/test_bad_artifacts.py",
+    "acceptance/test_export.py",
+    "acceptance/test_private_cluster.py",
+)
+"""Files that take 20 seconds or more. They begin first, so that no process is left alone with one of them."""
+ONE_AFTER_ANOTHER = ("storm", "soak")
+"""What has the machine to itself, since it is measured."""
 
 
 def pytest_configure():
     """What is started here can be interrupted: a child ignores what its parent was told to ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two files at a time, whatever the machine: clusters that tests start have a process per core themselves."""
+    return 0 if config.option.markexpr in ONE_AFTER_ANOTHER else 2
+
+
+def pytest_collection_modifyitems(items):
+    """Files in the order of ``LONGEST``, then all others as they come."""
+    order = {ROOT / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 # ---- databases ----------------------------------------------------------------------------------------

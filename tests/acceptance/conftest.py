@@ -4,7 +4,9 @@ A home lies under a short path, since the socket of its Valkey does. Waiting is 
 or the process table shows; the seconds only bound it.
 """
 
+import fcntl
 import os
+import pickle
 import shutil
 import signal
 import sqlite3
@@ -20,6 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("early_exit", "db", "tasks", "orchestrator", "workers")
 PROGRAM = Path(sys.executable).parent / "orchestrator"
 
 SMALL = {
@@ -211,29 +215,61 @@ def home(new_home):
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that a test may look at, and whose home it may submit more runs to."""
+    """Run 1 of a home that all tests share, in whichever process: they may look at it, and write into copies."""
 
     home: Home
     output: subprocess.CompletedProcess
-    left: list[psutil.Process]
+    left: list[str]
     """Processes of the home right after the command had ended."""
 
 
 @pytest.fixture(scope="session")
-def finished(new_home, small):
-    """The small paper by workers: run 1 of its home."""
-    home = new_home()
-    output = home.command("submit", "full-paper", *small())
-    return Finished(home, output, home.processes())
+def finish_once(tmp_path_factory, worker_id):
+    """``finish_once(name, *arguments)``: a ``Finished`` by that command, by whichever test process asks first."""
+    own = tmp_path_factory.getbasetemp()
+    common = own if worker_id == "master" else own.parent
+
+    def finish(name, *arguments):
+        folder = common / name
+        folder.mkdir(exist_ok=True)
+        kept = folder / "finished.pickle"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                home = Home(folder / "home")
+                output = home.command(*arguments)
+                left = [str(process) for process in home.processes()]
+                home.kill_everything()
+                kept.write_bytes(pickle.dumps(Finished(home, output, left)))
+            return pickle.loads(kept.read_bytes())
+
+    return finish
 
 
 @pytest.fixture(scope="session")
-def in_process(new_home, small):
+def finished(finish_once, small):
+    """The small paper by workers."""
+    return finish_once("by-workers", "submit", "full-paper", *small())
+
+
+@pytest.fixture(scope="session")
+def in_process(finish_once, small):
     """The small paper in one process: what workers must compute, however they are disturbed."""
-    home = new_home()
-    output = home.command("submit", "full-paper", "--in-process", *small())
-    assert output.returncode == 0, output.stderr
-    return Finished(home, output, home.processes())
+    one = finish_once("in-process", "submit", "full-paper", "--in-process", *small())
+    assert one.output.returncode == 0, one.output.stderr
+    return one
+
+
+@pytest.fixture(scope="session")
+def copy_of(new_home):
+    """``copy_of(home)``: a home to write into, with all runs of one that is only read meanwhile."""
+
+    def copy(home):
+        copied = new_home()
+        shutil.copytree(home.path, copied.path, ignore=shutil.ignore_patterns("*.db-wal", "*.db-shm", "run"))
+        return copied
+
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -266,6 +302,15 @@ def recounted():
         return right / len(images), edge_right / edge if edge else None, edge, len(images)
 
     return recount
+
+
+@pytest.fixture
+def copied_packages(tmp_path):
+    """A folder with copies of the packages; on PYTHONPATH it comes before what is installed."""
+    folder = tmp_path / "copied"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,8 @@ OTHERS = {
 }
 LESS = {
     "backbone.epochs": 1,
+    "backbone.batch_size": 16,
+    "expert.epochs": 1,
     "expert.learning_rate": 0.001,
     "levels.gaussian_blur": [2],
     "levels.gaussian_noise": [20],

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import shutil
 from collections import Counter
 
 import pytest
@@ -46,19 +45,12 @@ def delete(path):
 
 
 @pytest.fixture
-def copied(new_home, in_process):
-    """``copied()`` is a home with all that the small paper has left."""
-
-    def copy():
-        home = new_home()
-        shutil.copytree(in_process.home.path, home.path)
-        return home
-
-    return copy
+def home(copy_of, in_process):
+    """A home with all that the small paper has left."""
+    return copy_of(in_process.home)
 
 
-def test_whatever_is_damaged_is_made_again_once_and_the_numbers_are_the_same(copied, in_process, small):
-    home = copied()
+def test_whatever_is_damaged_is_made_again_once_and_the_numbers_are_the_same(home, in_process, small):
     damages = itertools.cycle((truncate, flip_one_bit, delete))
     done = Counter()
     for (_, uri), damage in zip(home.rows(FILES), damages, strict=False):
@@ -100,8 +92,7 @@ main()
 """
 
 
-def test_without_the_check_damaged_files_go_through(copied, small):
-    home = copied()
+def test_without_the_check_damaged_files_go_through(home, small):
     for stage, uri in home.rows(FILES):
         if stage == "predict":
             flip_one_bit(home.path / "artifacts" / uri)

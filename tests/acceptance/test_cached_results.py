@@ -31,8 +31,14 @@ def table_of(output, title):
     return output.partition(title)[2].partition("run ")[0]
 
 
-def test_the_same_spec_computes_nothing_and_starts_no_cluster(finished, small):
-    home, before = finished.home, logs(finished.home)
+@pytest.fixture(scope="module")
+def home(finished, copy_of):
+    """A home with the finished run, for more runs."""
+    return copy_of(finished.home)
+
+
+def test_the_same_spec_computes_nothing_and_starts_no_cluster(home, finished, small):
+    before = logs(home)
     again = home.command("submit", "full-paper", *small())
     run, jobs, cached, to_run = submitted(again.stdout)
     assert (again.returncode, again.stderr) == (0, "")
@@ -44,9 +50,8 @@ def test_the_same_spec_computes_nothing_and_starts_no_cluster(finished, small):
         assert table_of(again.stdout, title) == table_of(finished.output.stdout, title) != ""
 
 
-def test_another_p_tar_computes_only_latencies_and_missed_deadlines(finished, small):
-    home = finished.home
-    other = home.command("submit", "full-paper", *small({"p_tar": 0.9}))
+def test_another_p_tar_computes_only_latencies_and_missed_deadlines(home, small):
+    other = home.command("submit", "full-paper", "--in-process", *small({"p_tar": 0.9}))
     run, jobs, cached, to_run = submitted(other.stdout)
     assert other.returncode == 0
     # policies, conditions; all networks in one job
@@ -57,9 +62,8 @@ def test_another_p_tar_computes_only_latencies_and_missed_deadlines(finished, sm
     assert home.numbers(run) == home.numbers(1)
 
 
-def test_another_expert_epoch_count_computes_only_the_experts_and_what_depends_on_them(finished, small):
-    home = finished.home
-    other = home.command("submit", "full-paper", *small({"expert.epochs": 1}))
+def test_another_expert_epoch_count_computes_only_the_experts_and_what_depends_on_them(home, small):
+    other = home.command("submit", "full-paper", "--in-process", *small({"expert.epochs": 1}))
     run, jobs, cached, to_run = submitted(other.stdout)
     assert other.returncode == 0
     computed = home.computed_stages(run)
@@ -76,8 +80,8 @@ def computed_total(computed):
 
 
 @pytest.mark.parametrize(("fields", "to_run"), [({}, 0), ({"p_tar": 0.95}, 40 + 40)])
-def test_a_dry_run_says_what_would_run_and_stores_no_run(finished, small, fields, to_run):
-    home, before = finished.home, logs(finished.home)
+def test_a_dry_run_says_what_would_run_and_stores_no_run(home, small, fields, to_run):
+    before = logs(home)
     count = "SELECT (SELECT COUNT(*) FROM runs), (SELECT COUNT(*) FROM jobs)"
     stored = home.rows(count)
     dry = home.command("submit", "full-paper", "--dry-run", *small(fields))
@@ -91,7 +95,8 @@ def stored_jobs(home):
     return home.value("SELECT COUNT(*) FROM jobs WHERE run_id = 1")
 
 
-def test_a_dry_run_on_a_fresh_machine_stores_no_run(home, small):
+def test_a_dry_run_on_a_fresh_machine_stores_no_run(new_home, small):
+    home = new_home()
     dry = home.command("submit", "full-paper", "--dry-run", *small())
     assert dry.returncode == 0
     assert "no run is stored" in dry.stdout

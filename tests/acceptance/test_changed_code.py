@@ -1,6 +1,5 @@
 """A stage whose version was raised: its older rows are never shown for newer code, nor continued by it."""
 
-import shutil
 import sqlite3
 from contextlib import closing
 
@@ -23,11 +22,9 @@ SHARED = (
 
 
 @pytest.fixture
-def copied(new_home, in_process):
+def copied(copy_of, in_process):
     """A home with all that the small paper has left."""
-    home = new_home()
-    shutil.copytree(in_process.home.path, home.path)
-    return home
+    return copy_of(in_process.home)
 
 
 def newer(home, *arguments):

@@ -1,7 +1,5 @@
 """A training whose loss leaves every bound: it fails once, by its epoch, and the rest of the run goes on."""
 
-import shutil
-
 import pytest
 
 DIVERGING = {"expert.learning_rate": 1e6, "classifier.epochs": 2}
@@ -9,10 +7,9 @@ DIVERGING = {"expert.learning_rate": 1e6, "classifier.epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def diverged(new_home, in_process, small):
+def diverged(copy_of, in_process, small):
     """A home that has the small paper, and the submit of the same with experts that diverge: run 2."""
-    home = new_home()
-    shutil.copytree(in_process.home.path, home.path)
+    home = copy_of(in_process.home)
     return home, home.command("submit", "full-paper", "--in-process", *small(DIVERGING))
 
 

@@ -2,10 +2,8 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
-import pytest
 from safetensors.numpy import load_file
 
 from early_exit.cost import cumulative_shares
@@ -13,7 +11,6 @@ from early_exit.network import Architecture, layout, load_weights
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-PACKAGES = ("early_exit", "db", "tasks", "orchestrator", "workers")
 
 
 def section(title):
@@ -25,24 +22,15 @@ def blocks(text, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def copied(tmp_path):
-    """A folder with copies of the packages; on PYTHONPATH it comes before what is installed."""
-    folder = tmp_path / "copied"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
 BACKBONE = section("A new backbone")
 
 
-def test_the_pages_backbone_is_shown_trained_and_predicts(home, small, copied):
+def test_the_pages_backbone_is_shown_trained_and_predicts(home, small, copied_packages):
     (path,) = re.findall(r"as `(\S+\.py)`:", BACKBONE)
     assert not (ROOT / path).exists()
-    (copied / path).write_text(blocks(BACKBONE, "python")[0])
+    (copied_packages / path).write_text(blocks(BACKBONE, "python")[0])
     show, submit = (shlex.split(line)[1:] for line in blocks(BACKBONE, "sh")[0].splitlines())
-    shown = home.command(*show, PYTHONPATH=str(copied))
+    shown = home.command(*show, PYTHONPATH=str(copied_packages))
     assert shown.returncode == 0, shown.stderr
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in shown.stdout.splitlines() if "│" in line
@@ -53,11 +41,15 @@ def test_the_pages_backbone_is_shown_trained_and_predicts(home, small, copied):
     assert [int(row[4].replace(",", "")) for row in rows] == costs
     less = {
         "backbone.epochs": 1,
+        "backbone.batch_size": 16,
+        "expert.epochs": 1,
         "shard_size": 50,
         "levels.gaussian_blur": [2],
         "levels.gaussian_noise": [20],
     }
-    done = home.command(*submit[:2], "--in-process", *small(less), *submit[2:], PYTHONPATH=str(copied))
+    done = home.command(
+        *submit[:2], "--in-process", *small(less), *submit[2:], PYTHONPATH=str(copied_packages)
+    )
     assert done.returncode == 0, done.stderr
     # four experts, one of them of all distortions at once; exits, conditions, images
     assert home.value("SELECT COUNT(*) FROM predictions") == 4 * 4 * 3 * 10

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("early_exit", "db", "tasks", "orchestrator", "workers")
 SECTION = (
     (ROOT / "docs" / "extending.md").read_text().partition("## A new distortion\n")[2].partition("\n## ")[0]
 )
@@ -22,18 +20,16 @@ COMMAND = shlex.split(re.search(r"^```sh\n(.*?)^```$", SECTION, flags=re.MULTILI
 
 
 @pytest.fixture
-def orchestrator(home, tmp_path):
+def orchestrator(home, copied_packages):
     """``orchestrator("submit", …)`` as in a checkout that has the page's file too."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    assert not (tmp_path / TARGET).exists()
-    (tmp_path / TARGET).write_text(FILE)
+    assert not (copied_packages / TARGET).exists()
+    (copied_packages / TARGET).write_text(FILE)
 
     def run(*arguments):
         command = [sys.executable, "-c", "from orchestrator.main import main; main()", *arguments]
-        environment = home.environment | {"PYTHONPATH": str(tmp_path)}
+        environment = home.environment | {"PYTHONPATH": str(copied_packages)}
         return subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+            command, capture_output=True, text=True, cwd=copied_packages, env=environment, check=False
         )
 
     return run

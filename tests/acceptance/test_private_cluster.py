@@ -12,13 +12,19 @@ import urllib.request
 import psutil
 import pytest
 
+FEWER = {
+    "expert.epochs": 2,
+    "levels.gaussian_blur": [3],
+    "levels.gaussian_noise": [40],
+    "baselines": [],
+}
 USER, PASSWORD = "reader", "open-sesame"
 
 
 @pytest.fixture(scope="module")
-def held(finished, wait):
-    """The home of the finished run, its cluster held by ``up``."""
-    home = finished.home
+def held(finished, copy_of, wait):
+    """A home with the finished run, its cluster held by ``up``."""
+    home = copy_of(finished.home)
     up = home.start("up")
     wait((home.path / "run" / "processes.json").exists, "a recorded cluster", up)
     yield home
@@ -78,7 +84,7 @@ def joined(held, flower, small, wait):
             start_new_session=True,
         )
     wait(lambda: worker.poll() is not None or " ready." in log.read_text(), "a worker that is ready")
-    submitted = held.command("submit", "full-paper", *small({"expert.epochs": 2}))
+    submitted = held.command("submit", "full-paper", *small(FEWER))
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     worker.terminate()
     worker.wait(timeout=120)

@@ -32,15 +32,16 @@ PROGRAMS = Path(sys.executable).parent
 PASSWORD = secrets.token_hex(12)
 FLOWER_PORT = "5555"
 SMALL = {
-    "synthetic.images": 200,
+    "synthetic.images": 100,
     "synthetic.size": 35,
     "image_size": 32,
     "spectrum_size": 32,
-    "shard_size": 40,
+    "shard_size": 80,
     "views": 2,
     "levels.gaussian_blur": [3],
     "levels.gaussian_noise": [20],
     "architecture.width": 0.25,
+    "baselines": [],
     "backbone.epochs": 1,
     "classifier.epochs": 1,
     "expert.epochs": 2,
@@ -114,7 +115,7 @@ def test_a_run_goes_through_the_shared_cluster(cluster, folder):
     assert PASSWORD not in ended.stdout + ended.stderr
 
     counted = _run(["sql", "select count(*) as n from accuracy", "--format", "csv"], folder, cluster)
-    assert counted.stdout.split() == ["n", str(8 * 3 * 101)]  # policies, conditions, thresholds
+    assert counted.stdout.split() == ["n", str(5 * 3 * 101)]  # policies, conditions, thresholds
 
 
 def test_submit_returns_and_resume_watches(cluster, folder):
@@ -123,7 +124,7 @@ def test_submit_returns_and_resume_watches(cluster, folder):
     submitted = _submit(folder, cluster, "--set", "p_tar=0.9")
     assert submitted.returncode == 0, submitted.stderr
     run, cached, to_run = re.search(r"Run (\d+) .* (\d+) cached, (\d+) to run\.", submitted.stdout).groups()
-    assert int(to_run) == 8 * 3 + 8 * 3  # latencies and missed deadlines: policies, conditions
+    assert int(to_run) == 5 * 3 + 5 * 3  # latencies and missed deadlines: policies, conditions
     assert int(cached) > int(to_run)
     watched = _run(["resume", run], folder, cluster)
     assert watched.returncode == 0, watched.stdout + watched.stderr

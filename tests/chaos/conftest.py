@@ -11,29 +11,28 @@ import pytest
 from harness.cluster import Cluster, Sizes
 from harness.postgres import PostgresServer
 
-LINES = pytest.StashKey[list[str]]()
+LINE = "chaos"
+"""The property of a test's report that holds a line; what runs the test may be another process than what prints."""
 
 
-def pytest_configure(config):
-    """Reports are shown at the end, whatever becomes of the tests."""
-    config.stash[LINES] = []
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    """The lines that tests have reported."""
-    if config.stash.get(LINES, []):
+def pytest_terminal_summary(terminalreporter):
+    """The lines that tests have reported, whatever became of the tests."""
+    reports = [report for of_outcome in terminalreporter.stats.values() for report in of_outcome]
+    ended = [report for report in reports if getattr(report, "when", None) == "teardown"]
+    lines = [line for report in ended for name, line in report.user_properties if name == LINE]
+    if lines:
         terminalreporter.section("chaos")
-        for line in config.stash[LINES]:
-            terminalreporter.write_line(line)
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture
-def say(request):
+def say(record_property):
     """``say(line)`` prints it now and again at the end."""
 
     def say(line):
         print(line, flush=True)
-        request.config.stash.setdefault(LINES, []).append(line)
+        record_property(LINE, line)
 
     return say
 
