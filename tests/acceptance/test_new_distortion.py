@@ -48,14 +48,14 @@ def test_one_file_makes_a_distortion(orchestrator, home, small):
     for stage, label, uri in home.rows(statement):
         arrays = load_file(home.path / "artifacts" / uri)
         condition, _, _ = label.rpartition(", ")
-        for image, image in zip(arrays["images"].tolist(), arrays["pixels"], strict=True):
-            images[condition if stage == "distort" else "prepared", image] = image
-    clear = {image: image for (condition, image), image in images.items() if condition == "prepared"}
+        for image, pixels in zip(arrays["images"].tolist(), arrays["pixels"], strict=True):
+            images[condition if stage == "distort" else "prepared", image] = pixels
+    clear = {image: pixels for (condition, image), pixels in images.items() if condition == "prepared"}
     assert len(clear) == 10
     assert len(images) == 10 * (1 + 2 + 2 + 3)  # prepared, two levels of blur and of noise, three of fog
     for level in (30, 60, 90):
-        for image, image in clear.items():
-            veiled = image * (1 - level / 100) + 255 * level / 100
+        for image, pixels in clear.items():
+            veiled = pixels * (1 - level / 100) + 255 * level / 100
             np.testing.assert_allclose(images[f"fog {level}", image], veiled, rtol=0, atol=0.501)
 
 
