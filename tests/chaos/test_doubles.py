@@ -204,4 +204,4 @@ def test_a_key_wanted_by_two_runs_is_held_once_and_without_the_index_twice(add_r
         second.claim("a")
     assert first.finish(held)
     assert second.claim("a") is None
-    assert (second.job("a").found, second.state) == (True, RunState.SUCCEEDED)
+    assert (second.job("a").cached, second.state) == (True, RunState.SUCCEEDED)

@@ -103,7 +103,7 @@ def _end_with_results(session):
     session.execute(insert(SweepPoint), [condition | counts])
     parts = ("mean", "p50", "p95", "classifier", "edge", "link", "cloud")
     seconds = {f"{part}_seconds": 0.5 for part in parts}
-    latency = {"profile": "wifi", "payload": "json", "n": 4, "offloaded": 1}
+    latency = {"network": "wifi", "payload": "json", "n": 4, "offloaded": 1}
     session.execute(insert(Latency), [condition | latency | seconds])
 
 

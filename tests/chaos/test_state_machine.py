@@ -112,7 +112,7 @@ class Jobs(RuleBasedStateMachine):
     def expected(self, number, job):
         waits = self.model.unfinished(job) if job.state in (WAITING, SKIPPED) else 0
         counts = (job.attempt, job.failures, job.losses)
-        return (number, job.run, job.state, *counts, waits, job.found, job.artifact)
+        return (number, job.run, job.state, *counts, waits, job.cached, job.artifact)
 
     def one_job(self, choice, states):
         jobs = [(number, job) for number, job in self.model.jobs.items() if job.state in states]
@@ -354,7 +354,7 @@ class Jobs(RuleBasedStateMachine):
 
 JOBS = (
     "SELECT id, run_id, state, attempt, failures, losses, "
-    "CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN 0 ELSE waiting_for END, found, artifact_id "
+    "CASE WHEN state IN ('succeeded', 'failed', 'cancelled') THEN 0 ELSE waiting_for END, cached, artifact_id "
     "FROM jobs ORDER BY id"
 )
 RUNS = "SELECT id, state FROM runs ORDER BY id"

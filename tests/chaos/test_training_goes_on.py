@@ -76,7 +76,7 @@ def _store(session, files):
             "bytes": file.bytes,
         }
         session.execute(insert(Artifact).values(id=number, created_at=1.7e9, **made))
-        done = {"stage": "features", "label": split, "key": split, "state": JobState.SUCCEEDED}
+        done = {"stage": "features", "label": split, "key": split, "state": JobState.SUCCEEDED, "code": ""}
         params = {"split": split, "kind": "pristine", "view": 0}
         session.execute(insert(Job).values(id=number, artifact_id=number, params=params, **done, **common))
     settings = Training(epochs=EPOCHS, batch_size=8, learning_rate=0.01, patience=EPOCHS)

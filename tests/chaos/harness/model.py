@@ -27,7 +27,7 @@ class Expected:
     run: int
     name: str
     state: JobState
-    found: bool
+    cached: bool
     artifact: int | None
     attempt: int = 0
     failures: int = 0
@@ -92,8 +92,8 @@ class Model:
         self.artifacts[job.name] = self.made
         self.succeed(job, cached=False)
 
-    def succeed(self, job, *, found):
-        job.state, job.cached, job.artifact = SUCCEEDED, found, self.artifacts[job.name]
+    def succeed(self, job, *, cached):
+        job.state, job.cached, job.artifact = SUCCEEDED, cached, self.artifacts[job.name]
         for other in self.jobs.values():
             if other.state == QUEUED and other.name == job.name:
                 other.state = READY
