@@ -1,7 +1,7 @@
 """Kill storms: whatever is killed, nothing is lost, nothing is there twice, and the numbers are the same.
 
-The short one belongs to the default tests; ``pytest -m storm`` runs the long ones. ``CHAOS_SEED`` repeats the
-kills of a storm, ``CHAOS_JOBS``, ``CHAOS_KILLS`` and so on change its size.
+The short one belongs to the default tests; ``pytest -m storm`` runs the long ones. ``CHAOS_SEED`` chooses
+the kills of a storm, ``CHAOS_JOBS``, ``CHAOS_KILLS`` and so on change its size.
 """
 
 import os
