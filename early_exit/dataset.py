@@ -15,11 +15,11 @@ import numpy as np
 
 from early_exit.errors import EarlyExitError
 from early_exit.images import MAX_BYTES, ImageError, check_decodes
+from early_exit.splits import SPLITS, TEST, TRAIN, VALIDATION
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The suffixes that torchvision's ImageFolder accepts, in upper or lower case."""
 
-SPLITS = ("train", "validation", "test")
 MIN_CLASSES = 2
 MIN_IMAGES = 10
 """Per class; 10 % of fewer, for validation and for test, is less than one image."""
@@ -138,9 +138,9 @@ def split_class(images: int, split_seed: int, label: int) -> list[str]:
     train = images * 8 // 10
     validation = (images - train) // 2
     order = np.random.default_rng([split_seed, label]).permutation(images)
-    splits = ["test"] * images
+    splits = [TEST] * images
     for place, image in enumerate(order[: train + validation]):
-        splits[image] = "train" if place < train else "validation"
+        splits[image] = TRAIN if place < train else VALIDATION
     return splits
 
 

@@ -4,7 +4,8 @@ import csv
 import io
 from pathlib import Path
 
-from early_exit.dataset import SPLITS, DatasetError
+from early_exit.dataset import DatasetError
+from early_exit.splits import SPLITS
 
 MAX_BYTES = 100_000_000
 COLUMNS = ["path", "split"]

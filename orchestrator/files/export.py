@@ -17,6 +17,7 @@ from db.engine import reading, write
 from db.models import Image, Run
 from db.recovery import set_aside
 from early_exit.spectrum import in_grey_levels
+from early_exit.splits import TEST
 from orchestrator.context import Context
 from orchestrator.errors import OrchestratorError, UsageError, nearest
 from orchestrator.files.folder import new_folder
@@ -95,7 +96,7 @@ def _test_images(session: Session, run_id: int) -> list[TestImage]:
     dataset = select(Run.dataset_id).where(Run.id == run_id).scalar_subquery()
     rows = session.execute(
         select(Image.index, Image.path, Image.label)
-        .where(Image.dataset_id == dataset, Image.split == "test")
+        .where(Image.dataset_id == dataset, Image.split == TEST)
         .order_by(Image.index)
     )
     return [(index, path, label) for index, path, label in rows]

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from db.models import Artifact, Job, JobDependency
 from early_exit.fidelity import FIDELITIES
+from early_exit.splits import TEST
 from early_exit.vocabulary import PRISTINE
 from orchestrator.errors import UsageError, nearest
 
@@ -80,7 +81,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
     ).all()
     images = {}
     for job, artifact in jobs:
-        if job.stage == "prepare" and job.params["split"] == "test":
+        if job.stage == "prepare" and job.params["split"] == TEST:
             images[job.id] = Shard(PRISTINE, 0, None, CORRECTED, artifact)
         elif job.stage == "distort":
             kind, level, seed = (job.params[name] for name in ("kind", "level", "seed"))
@@ -101,7 +102,7 @@ def _of_run(session: Session, run_id: int, what: str) -> list[Shard]:
             artifact=artifact,
         )
         for job, artifact in jobs
-        if job.stage == "spectra" and job.params["split"] == "test"
+        if job.stage == "spectra" and job.params["split"] == TEST
     ]
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from db.models import Dataset, Image, Run, RunState
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
+from early_exit.splits import TEST
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Manifest:
     def source(self) -> str:
         """Whose numbers these are, and of how many images."""
         dataset = "the built-in synthetic dataset" if self.built_in else "the given photographs"
-        return f"run {self.run_id}, profile {self.profile}: {dataset}, {self.images.get('test', 0):,} test images"
+        return (
+            f"run {self.run_id}, profile {self.profile}: {dataset}, {self.images.get(TEST, 0):,} test images"
+        )
 
     @property
     def split(self) -> str:
@@ -94,7 +97,7 @@ class Manifest:
         return (
             "Published: one training on Caltech-256 (257 classes), 3,056 test images of the authors' own split, "
             "300 × 300, by the released code; an expert on its own distortion only, without the classifier. "
-            f"Ours: {len(self.classes)} classes of {source}, {self.images.get('test', 0):,} test images of "
+            f"Ours: {len(self.classes)} classes of {source}, {self.images.get(TEST, 0):,} test images of "
             f"{self.split}, {size} × {size}, profile {self.profile} ({backbone}), "
             f"fidelity {fidelity}. These are not the same images: compare shapes, not digits."
         )
