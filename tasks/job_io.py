@@ -62,9 +62,9 @@ class JobContext:
             if source.stage == stage and all(source.params[name] == value for name, value in params.items())
         ]
 
-    def input(self, stage: str, **params: Any) -> Input:
-        """The one parent of a stage with these parameters."""
-        (only,) = self.inputs(stage, **params)
+    def input(self, *stages: str, **params: Any) -> Input:
+        """The one parent with these parameters, of whichever of the stages it is."""
+        (only,) = [source for stage in stages for source in self.inputs(stage, **params)]
         return only
 
     @property

@@ -14,8 +14,7 @@ def compute(params: Predict, context: JobContext) -> Output:
     Rows in ``predictions``.
     """
     vectors = context.input("features").load()
-    (source,) = context.inputs("train-expert") or context.inputs("adapt-expert")
-    expert = source.load()
+    expert = context.input("train-expert", "adapt-expert").load()
     exits = [vectors[f"exit_{number}"] for number in (1, 2, 3, 4)]
     logits = predict_logits(load_heads(heads_of(expert)), exits)
     confidence, predicted = softmax_confidence(logits, expert["temperatures"])
