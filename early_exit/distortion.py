@@ -1,7 +1,5 @@
 """What a distortion is, which there are, and how an image is distorted; ``distortions/`` has a file for each."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +9,12 @@ from numpy.typing import NDArray
 
 from early_exit import distortions
 from early_exit.errors import EarlyExitError
+from early_exit.plugins import Plugins
 from early_exit.vocabulary import PRISTINE
 
 
 class UnknownDistortion(EarlyExitError, ValueError):
-    """There is no file of this kind."""
+    """There is no file of this kind, or it declares no distortion."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +40,19 @@ class Distortion:
     """Raised when output changes, so that no older result is taken for one of the newer code."""
 
 
+_FILES = Plugins(distortions, "distortion kind", "DISTORTION", Distortion, UnknownDistortion)
+
+
 @cache
 def known() -> tuple[str, ...]:
     """All kinds that there is a file of, in alphabetical order; nothing is loaded."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(distortions.__path__)))
+    return _FILES.names()
 
 
 @cache
 def distortion(kind: str) -> Distortion:
     """What the file of ``kind`` declares; raises UnknownDistortion where there is none."""
-    if kind not in known():
-        raise UnknownDistortion(
-            f"unknown distortion kind '{kind}': early_exit/distortions/ has {', '.join(known())}"
-        )
-    declared = importlib.import_module(f"early_exit.distortions.{kind}").DISTORTION
-    assert isinstance(declared, Distortion)
-    return declared
+    return _FILES.load(kind)
 
 
 def expert_of(kind: str) -> str:
