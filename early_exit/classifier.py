@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from early_exit.batches import Batches, TrainingData
 from early_exit.determinism import set_deterministic
 from early_exit.network import to_tensors
+from early_exit.settings import Training
 from early_exit.spectrum import brightest
-from early_exit.training import Batch, Checkpoint, Fit, Settings, batches_of, fit
+from early_exit.training import Fit, Setup, fit, optimizer_of
 from early_exit.weights import WeightsError
 
 VALIDATION_BATCH = 128
@@ -73,39 +74,23 @@ def load_classifier(
     return net.eval()
 
 
-Spectra = tuple[np.ndarray, np.ndarray]
-"""float16 spectra (N, size, size), released ones uint8, and the labels of their kinds, int64 (N,)."""
+def train_classifier(data: TrainingData, training: Training, setup: Setup) -> Fit:
+    """Train a ``DistortionNet`` of the spectra's size with Adam and cross-entropy (docs/paper.md §4).
 
-
-def train_classifier(
-    train: Spectra,
-    validation: Spectra,
-    settings: Settings,
-    seed: int,
-    device: str = "cpu",
-    threads: int = 2,
-    checkpoint: Checkpoint | None = None,
-    kinds: int = 3,
-) -> Fit:
-    """Train a ``DistortionNet`` of the spectra's size with Adam and cross-entropy (docs/paper.md §4)."""
-    set_deterministic(threads)
+    ``data``: float16 spectra (N, size, size), released ones uint8; its classes are the kinds.
+    """
+    set_deterministic(setup.threads)
+    (spectra,) = data.train.arrays
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        released = train[0].dtype == np.uint8
-        net = DistortionNet(train[0].shape[-1], kinds, released_spectra=released).to(device)
+        torch.manual_seed(setup.seed)
+        released = spectra.dtype == np.uint8
+        net = DistortionNet(spectra.shape[-1], data.classes, released_spectra=released).to(setup.device)
 
-    def batch(examples: Spectra, index: np.ndarray) -> Batch:
-        return torch.tensor(examples[0][index]).to(device), torch.tensor(examples[1][index]).to(device)
+    def to_tensor(rows: tuple[np.ndarray, ...]) -> Tensor:
+        return torch.tensor(rows[0])  # (B, size, size), in the few bytes that they are stored in
 
-    def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        return (batch(train, index) for index in batches_of(len(train[1]), settings.batch_size, rng))
-
-    def validate() -> Iterable[Batch]:
-        order = np.arange(len(validation[1]))
-        return (batch(validation, order[i : i + VALIDATION_BATCH]) for i in order[::VALIDATION_BATCH])
-
-    steps = math.ceil(len(train[1]) / settings.batch_size)
-    return fit(net, batches, validate, steps, settings, seed, checkpoint)
+    batches = Batches(data, training.batch_size, VALIDATION_BATCH, to_tensor, order_seed=setup.order_seed)
+    return fit(net, optimizer_of(net, training), batches, training, setup)
 
 
 def classify(net: DistortionNet, spectra: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:

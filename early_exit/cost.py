@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from early_exit.backbones import BackboneError
+from early_exit.backbone import BackboneError
 
 SIDE = 300
 """Pixels of the paper's images; branches stand where they do at this side, whatever a run's images are."""
@@ -100,6 +100,6 @@ def branch_blocks(blocks: Sequence[Block]) -> tuple[int, int, int]:
     if not first < second < third < len(blocks) - 1:
         raise BackboneError(
             f"three branches would stand after the blocks {first}, {second} and {third} of {len(blocks)}: "
-            "cut it into smaller blocks, or fix other ones with BRANCH_BLOCKS"
+            "cut it into smaller blocks, or fix other ones with branch_blocks"
         )
     return first, second, third

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from early_exit.backbones import MOBILENET_V2, BackboneError, parameters
+from early_exit.backbone import BackboneError, Blocks, recipe
 from early_exit.cost import Block, branch_blocks, cost_of
 from early_exit.determinism import set_deterministic
+from early_exit.settings import Architecture
 from early_exit.weights import WeightsError, check_weights
 
 DROPOUT = 0.2
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A backbone with ``width`` times its channels; ``stem_stride`` 2, or 1 for images below 100 px.
-
-    ``drop_blocks``: the blocks that branches stand after are missing, as in the released code (docs/paper.md §5).
-    ``backbone``: one of ``early_exit.backbones``.
-    """
-
-    width: float
-    stem_stride: int
-    drop_blocks: bool = False
-    backbone: str = MOBILENET_V2
-
-    def __str__(self) -> str:
-        return f"{self.backbone} of width {self.width:g}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +44,7 @@ def layout(architecture: Architecture) -> Layout:
     Raises ``BackboneError`` for a network that cannot be cut so.
     """
     name = architecture.backbone
-    fixed = getattr(_module(name), "BRANCH_BLOCKS", None)
+    fixed = recipe(name).branch_blocks
     try:
         with torch.random.fork_rng(devices=[]):
             blocks = cost_of(_blocks(architecture))
@@ -71,20 +53,15 @@ def layout(architecture: Architecture) -> Layout:
         raise BackboneError(f"backbone '{name}': {error}") from None
     if not -1 < branches[0] < branches[1] < branches[2] < len(blocks) - 1:
         raise BackboneError(
-            f"backbone '{name}': BRANCH_BLOCKS is {branches}, not three of 0 to {len(blocks) - 2} in rising order"
+            f"backbone '{name}': branch_blocks is {branches}, not three of 0 to {len(blocks) - 2} in rising order"
         )
     return Layout(blocks, branches, fixed=fixed is not None)
 
 
-def _blocks(architecture: Architecture) -> list[nn.Module]:
+def _blocks(architecture: Architecture) -> Blocks:
     """The modules that the backbone's file makes, with fresh weights."""
-    name = architecture.backbone
-    taken = {parameter: getattr(architecture, parameter) for parameter in parameters(name)}
-    return list(_module(name).blocks(**taken))
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"early_exit.backbones.{name}")
+    made_by = recipe(architecture.backbone)
+    return list(made_by.blocks(**{name: getattr(architecture, name) for name in made_by.parameters}))
 
 
 class Backbone(nn.Module):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from early_exit.batches import Batches, Inputs, TrainingData
+from early_exit.checkpoint import Arrays, Checkpoint, Epoch, restore, snapshot, trained
 from early_exit.determinism import set_deterministic
 from early_exit.errors import Diverged
 from early_exit.features import normalise
 from early_exit.images import augment
-from early_exit.network import Architecture, Backbone, Heads, load_heads, load_weights, to_arrays, to_tensors
-
-Batch = tuple[Tensor | Sequence[Tensor], Tensor]
-"""What a model takes, and the labels (N,)."""
-
-Arrays = dict[str, np.ndarray]
+from early_exit.network import Backbone, Heads, load_heads, load_weights, to_arrays
+from early_exit.schedules import SCHEDULES
+from early_exit.settings import OPTIMIZERS, Architecture, BackboneTraining, Training
 
 VALIDATION_BATCH = 64
 DIVERGED_FACTOR = 100.0
@@ -30,26 +27,20 @@ DIVERGED_FACTOR = 100.0
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How one training runs: ``learning_rate`` is the peak of ``schedule``, one of ``SCHEDULES``."""
+class Setup:
+    """How a training is carried out, all of which its bits depend on but the checkpoint."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    schedule: str
-    patience: int  # stop after this many epochs without a better validation loss
+    seed: int
+    device: str = "cpu"
+    threads: int = 1
+    fixed_order: bool = False
+    """Shuffled once for all epochs, as the released code's stored split is (docs/paper.md §2)."""
+    checkpoint: Checkpoint | None = None
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of a training's history; epochs count from 1. The rate is that of the epoch's last step."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float  # of the last exit, in [0, 1]
-    learning_rate: float
+    @property
+    def order_seed(self) -> int | None:
+        """Of the one order; None where every epoch has its own."""
+        return self.seed if self.fixed_order else None
 
 
 @dataclass(frozen=True)
@@ -60,124 +51,123 @@ class Fit:
     epochs: tuple[Epoch, ...]
     best_epoch: int
 
-
-class Checkpoint(Protocol):
-    """Where a training keeps what it needs to go on after a kill, to the bit. ``save`` replaces at once."""
-
-    def load(self) -> tuple[Arrays, dict[str, str]] | None: ...
-    def save(self, tensors: Arrays, metadata: dict[str, str]) -> None: ...
-
-
-def one_cycle(progress: float) -> float:
-    """Factor on the peak rate: cosine from 1/25 up to 1 at 30 %, then down to 4e-6 (torch's OneCycleLR)."""
-    if progress < 0.3:
-        return _cosine(1 / 25, 1.0, progress / 0.3)
-    return _cosine(1.0, 4e-6, (progress - 0.3) / 0.7)
-
-
-def _cosine(start: float, end: float, progress: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-ANNEALED_EPOCHS = 10
-"""T_max of ``cosine_annealing``, as released: zero after 10 epochs, the peak again after 20 (docs/paper.md §6)."""
-
-SCHEDULES: dict[str, Callable[[float, int], float]] = {
-    "one_cycle": lambda progress, done: one_cycle(progress),
-    "cosine": lambda progress, done: _cosine(1.0, 0.0, progress),
-    "cosine_annealing": lambda progress, done: _cosine(1.0, 0.0, done / ANNEALED_EPOCHS),
-    "constant": lambda progress, done: 1.0,
-}
-"""Factor on the peak learning rate, of the training's progress in [0, 1) and its finished epochs: no state to save."""
-
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-"""Weight decay is an L2 term of the loss in Adam (the paper's), and apart from it in AdamW."""
-
-
-def batches_of(count: int, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """All indices below ``count``, shuffled by ``rng``, in batches that differ by one at most."""
-    return np.array_split(rng.permutation(count), math.ceil(count / batch_size))
+    def weights_of(self, part: str) -> Arrays:
+        """Those of one part of the network, ``backbone`` or ``heads``, under their own names."""
+        prefix = f"{part}."
+        return {name.removeprefix(prefix): a for name, a in self.weights.items() if name.startswith(prefix)}
 
 
 def exit_losses(outputs: Tensor, labels: Tensor) -> Tensor:
     """Sum of the exits' cross-entropies, weight 1 each, of logits (N, exits, classes) (docs/paper.md §6)."""
     exits = outputs.shape[1]
-    return F.cross_entropy(outputs.flatten(0, 1), labels.repeat_interleave(exits)) * exits
+    flat = outputs.flatten(0, 1)  # (N · exits, classes), an image's exits side by side
+    # one mean over all rows, times the exits: the sum of the means over the images
+    return F.cross_entropy(flat, labels.repeat_interleave(exits)) * exits
+
+
+def optimizer_of(
+    model: nn.Module, training: Training, name: str = "adam", rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """One of ``OPTIMIZERS`` for the parameters that are not frozen.
+
+    ``rates``: the peak learning rate of those whose names start with this part, where it is not ``training``'s.
+    """
+    peaks = rates or {}
+    groups = [  # one per parameter, so that the factor can differ
+        {
+            "params": [parameter],
+            "factor": peaks.get(of.split(".")[0], training.learning_rate) / training.learning_rate,
+        }
+        for of, parameter in trained(model)
+    ]
+    make = getattr(torch.optim, OPTIMIZERS[name])
+    made: torch.optim.Optimizer = make(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+    return made
 
 
 def fit(
-    model: nn.Module,
-    batches: Callable[[np.random.Generator], Iterable[Batch]],
-    validation: Callable[[], Iterable[Batch]],
-    steps: int,
-    settings: Settings,
-    seed: int,
-    checkpoint: Checkpoint | None = None,
-    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
-    rate_factors: Mapping[str, float] | None = None,
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, training: Training, setup: Setup
 ) -> Fit:
     """Train ``model`` (logits (N, exits, classes)) and keep the weights of the best validation loss.
 
-    ``batches(rng)`` yields one epoch, ``steps`` of them; ``rng`` and torch's generators (dropout) start
-    anew from (seed, epoch), and the learning rate is a function of the step, so that a training resumed
-    from ``checkpoint`` equals an uninterrupted one to the bit. ``optimizer`` is one of ``OPTIMIZERS``;
-    ``rate_factors`` scales the learning rate of parameters by the first part of their names. Raises ``Diverged``.
+    Random numbers of an epoch, torch's too (dropout), start anew from (seed, epoch), and the learning rate is a
+    function of the step, so that a training resumed from its checkpoint equals an uninterrupted one to the bit.
+    ``optimizer`` is one from ``optimizer_of``. Raises ``Diverged``.
     """
-    adam = _per_parameter(optimizer, model, settings, rate_factors or {})
-    epochs, best = _restore(model, adam, steps, checkpoint)
-    device = next(model.parameters()).device
-    total = settings.epochs * steps
-    while len(epochs) < settings.epochs and not _exhausted(epochs, settings.patience):
+    epochs: list[Epoch] = []
+    best: Arrays = {}
+    saved = setup.checkpoint.load() if setup.checkpoint is not None else None
+    if saved is not None:
+        epochs, best = restore(model, optimizer, batches.steps, saved)
+    while len(epochs) < training.epochs and not _exhausted(epochs, training.patience):
         number = len(epochs) + 1
-        rng = np.random.default_rng([seed, number])
-        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-            torch.manual_seed(int(rng.integers(2**63)))
-            model.train()
-            train_loss, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0
-            for step, (inputs, labels) in enumerate(batches(rng), start=(number - 1) * steps):
-                rate = settings.learning_rate * SCHEDULES[settings.schedule](step / total, number - 1)
-                for group in adam.param_groups:
-                    group["lr"] = rate * group["factor"]
-                adam.zero_grad()
-                outputs = model(inputs)
-                loss = exit_losses(outputs, labels)
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
-                train_loss += loss.detach()
-        validation_loss, accuracy = _validate(model, validation())
-        epoch = Epoch(number, train_loss.item() / steps, validation_loss, accuracy, rate)
-        _refuse_divergence(epoch, exits=outputs.shape[1], classes=outputs.shape[2])
-        epochs.append(epoch)
+        train_loss, guessing, rate = _train_epoch(model, optimizer, batches, training, [setup.seed, number])
+        validation_loss, accuracy = _validate(model, batches)
+        epochs.append(Epoch(number, train_loss, validation_loss, accuracy, rate))
+        _refuse_divergence(epochs[-1], guessing)
         if _best(epochs) == number:
             best = to_arrays(model)
-        if checkpoint is not None:
-            checkpoint.save(*_snapshot(model, adam, best, epochs))
+        if setup.checkpoint is not None:
+            setup.checkpoint.save(*snapshot(model, optimizer, best, epochs))
     return Fit(best, tuple(epochs), _best(epochs))
 
 
-def _refuse_divergence(epoch: Epoch, exits: int, classes: int) -> None:
-    guessing = exits * math.log(max(classes, 2))
+def _train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Batches, training: Training, seed: list[int]
+) -> tuple[float, float, float]:
+    """Every example once: the mean loss, what guessing would have lost, and the last learning rate.
+
+    ``seed``: the training's, and the number of the epoch from 1.
+    """
+    rng, done = np.random.default_rng(seed), seed[-1] - 1
+    device, steps = next(model.parameters()).device, batches.steps
+    # a sum on the device: reading each step's loss would wait for the GPU
+    loss_sum, guessing, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0, 0.0
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        torch.manual_seed(int(rng.integers(2**63)))
+        model.train()
+        for step, (inputs, labels) in enumerate(batches.epoch(rng), start=done * steps):
+            rate = training.learning_rate * SCHEDULES[training.schedule](
+                step / (training.epochs * steps), done
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+            optimizer.zero_grad()
+            logits = model(_on(device, inputs))  # (B, exits, classes)
+            loss = exit_losses(logits, labels.to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss_sum += loss.detach()
+            guessing = logits.shape[1] * math.log(max(logits.shape[2], 2))
+    return loss_sum.item() / steps, guessing, rate
+
+
+def _validate(model: nn.Module, batches: Batches) -> tuple[float, float]:
+    """Mean loss and the last exit's accuracy over the validation examples."""
+    model.eval()
+    device = next(model.parameters()).device
+    loss, right, count = 0.0, 0, 0
+    with torch.inference_mode():
+        for inputs, cpu_labels in batches.validation():
+            logits, labels = model(_on(device, inputs)), cpu_labels.to(device)  # (B, exits, classes), (B,)
+            loss += exit_losses(logits, labels).item() * len(labels)  # a batch's mean back to its sum
+            right += int((logits[:, -1].argmax(dim=1) == labels).sum())
+            count += len(labels)
+    return loss / count, right / count
+
+
+def _on(device: torch.device, inputs: Inputs) -> Inputs:
+    return inputs.to(device) if isinstance(inputs, Tensor) else [x.to(device) for x in inputs]
+
+
+def _refuse_divergence(epoch: Epoch, guessing: float) -> None:
+    # a NaN compares as neither larger nor smaller: what is not finite is the worst by its own flag
     worst = max((epoch.train_loss, epoch.validation_loss), key=lambda loss: (not math.isfinite(loss), loss))
     if not worst <= DIVERGED_FACTOR * guessing:
         raise Diverged(
             f"diverged in epoch {epoch.epoch}: the loss is {worst:.3g}, guessing has {guessing:.3g}. "
             "Lower the learning rate."
         )
-
-
-def _per_parameter(
-    optimizer: type[torch.optim.Optimizer], model: nn.Module, settings: Settings, factors: Mapping[str, float]
-) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [parameter], "factor": factors.get(name.split(".")[0], 1.0)}
-        for name, parameter in trained(model)
-    ]
-    return optimizer(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)  # type: ignore[call-arg]
-
-
-def trained(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    """The parameters that are not frozen, by name."""
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _best(epochs: Sequence[Epoch]) -> int:
@@ -189,154 +179,72 @@ def _exhausted(epochs: Sequence[Epoch], patience: int) -> bool:
     return bool(epochs) and len(epochs) - _best(epochs) >= patience
 
 
-def _validate(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
-    """Mean loss and the last exit's accuracy over the validation images."""
-    model.eval()
-    loss, right, count = 0.0, 0, 0
-    with torch.inference_mode():
-        for inputs, labels in batches:
-            logits = model(inputs)
-            loss += exit_losses(logits, labels).item() * len(labels)
-            right += int((logits[:, -1].argmax(dim=1) == labels).sum())
-            count += len(labels)
-    return loss / count, right / count
-
-
-def _snapshot(
-    model: nn.Module, optimizer: torch.optim.Optimizer, best: Arrays, epochs: Sequence[Epoch]
-) -> tuple[Arrays, dict[str, str]]:
-    """Everything that the next epoch starts from, as flat arrays and one JSON text."""
-    arrays = {f"model.{name}": array for name, array in to_arrays(model).items()}
-    arrays |= {f"best.{name}": array for name, array in best.items()}
-    for name, parameter in trained(model):
-        for moment in ("exp_avg", "exp_avg_sq"):
-            arrays[f"{moment}.{name}"] = optimizer.state[parameter][moment].cpu().numpy().copy()
-    return arrays, {"epochs": json.dumps([asdict(epoch) for epoch in epochs])}
-
-
-def _restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, checkpoint: Checkpoint | None
-) -> tuple[list[Epoch], Arrays]:
-    """Put model and optimizer where the checkpoint left them; its epochs and best weights so far."""
-    saved = checkpoint.load() if checkpoint is not None else None
-    if saved is None:
-        return [], {}
-    arrays, metadata = saved
-    parts: dict[str, Arrays] = {"model": {}, "best": {}, "exp_avg": {}, "exp_avg_sq": {}}
-    for key, array in arrays.items():
-        part, name = key.split(".", 1)
-        parts[part][name] = array
-    epochs = [Epoch(**epoch) for epoch in json.loads(metadata["epochs"])]
-    model.load_state_dict(to_tensors(parts["model"]))
-    for name, parameter in trained(model):
-        moments = {part: torch.tensor(parts[part][name]) for part in ("exp_avg", "exp_avg_sq")}
-        moments = {part: moment.to(parameter.device) for part, moment in moments.items()}
-        optimizer.state[parameter] = {"step": torch.tensor(float(len(epochs) * steps)), **moments}
-    return epochs, parts["best"]
-
-
 class BackboneWithHeads(nn.Module):
     """Backbone and heads trained together: normalised images to logits (N, 4, classes)."""
 
-    def __init__(self, backbone: Backbone, classes: int) -> None:
+    def __init__(self, backbone: Backbone, heads: Heads) -> None:
         super().__init__()
         self.backbone = backbone
-        self.heads = Heads(backbone.pooled_sizes, classes)
+        self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.heads(self.backbone(x))
         return logits
 
 
-Examples = tuple[np.ndarray, np.ndarray]
-"""uint8 images (N, H, W, 3) and their labels int64 (N,)."""
+@dataclass(frozen=True)
+class Start:
+    """The backbone that a training starts from."""
+
+    architecture: Architecture
+    weights: Arrays | None
+    """ImageNet's, for one; None for random ones."""
 
 
 def train_backbone(
-    train: Examples,
-    validation: Examples,
-    classes: int,
-    architecture: Architecture,
-    weights: Arrays | None,
-    settings: Settings,
-    seed: int,
-    device: str = "cpu",
-    threads: int = 2,
-    checkpoint: Checkpoint | None = None,
-    augmented: bool = True,
-    head_learning_rate: float | None = None,
-    optimizer: str = "adamw",
+    start: Start, data: TrainingData, training: BackboneTraining, setup: Setup, *, augmented: bool = True
 ) -> Fit:
     """Train the backbone, all layers, with heads of its own that are then dropped (docs/paper.md §6).
 
-    Starts from ``weights`` (ImageNet's) or from scratch. ``augmented``: training images go through
-    ``images.augment``. ``head_learning_rate``: the heads' peak, where it is not the backbone's. ``optimizer``: one of
-    ``OPTIMIZERS``. The fit's weights are ``features.*``.
+    ``data``: uint8 images (N, H, W, 3). ``augmented``: training images go through ``images.augment``. The fit's
+    weights are ``features.*``.
     """
-    set_deterministic(threads)
+    set_deterministic(setup.threads)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        start = Backbone(architecture) if weights is None else load_weights(weights, architecture)
-        model = BackboneWithHeads(start, classes)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.manual_seed(setup.seed)
+        given, architecture = start.weights, start.architecture
+        backbone = Backbone(architecture) if given is None else load_weights(given, architecture)
+        model = BackboneWithHeads(backbone, Heads(backbone.pooled_sizes, data.classes))
+    model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def batch(examples: Examples, index: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
-        images, labels = examples[0][index], torch.tensor(examples[1][index])
-        if rng is not None:
-            images = np.stack([augment(image, rng) for image in images])
-        return normalise(images).to(device), labels.to(device)
-
-    def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        order = batches_of(len(train[1]), settings.batch_size, rng)
-        return (batch(train, index, rng if augmented else None) for index in order)
-
-    def validate() -> Iterable[Batch]:
-        order = np.arange(len(validation[1]))
-        return (batch(validation, order[i : i + VALIDATION_BATCH]) for i in order[::VALIDATION_BATCH])
-
-    steps = math.ceil(len(train[1]) / settings.batch_size)
-    factors = {"heads": (head_learning_rate or settings.learning_rate) / settings.learning_rate}
-    algorithm = OPTIMIZERS[optimizer]
-    done = fit(model, batches, validate, steps, settings, seed, checkpoint, algorithm, factors)
-    prefix = "backbone."
-    kept = {name.removeprefix(prefix): a for name, a in done.weights.items() if name.startswith(prefix)}
-    return Fit(kept, done.epochs, done.best_epoch)
+    view = augment if augmented else None
+    batches = Batches(
+        data, training.batch_size, VALIDATION_BATCH, lambda rows: normalise(*rows), view, setup.order_seed
+    )
+    peak = training.head_learning_rate or training.learning_rate
+    optimizer = optimizer_of(model, training, training.optimizer, {"heads": peak})
+    done = fit(model, optimizer, batches, training, setup)
+    return Fit(done.weights_of("backbone"), done.epochs, done.best_epoch)
 
 
-def train_heads(
-    vectors: Sequence[np.ndarray],
-    labels: np.ndarray,
-    validation_vectors: Sequence[np.ndarray],
-    validation_labels: np.ndarray,
-    classes: int,
-    start: Arrays | None,
-    settings: Settings,
-    seed: int,
-    threads: int = 1,
-    checkpoint: Checkpoint | None = None,
-    fixed_order: bool = False,
-) -> Fit:
-    """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)), on the CPU (docs/paper.md §6).
+def train_heads(start: Arrays | None, data: TrainingData, training: Training, setup: Setup) -> Fit:
+    """Train one expert's heads on cached vectors (four float32 arrays (N, D_k)) (docs/paper.md §6).
 
     ``start``: the heads to start from (the pristine expert's), or None for fresh ones. The fit's weights
-    are ``exits.0.weight`` … ``exits.3.bias``. ``fixed_order``: shuffled once for all epochs, as the released
-    code's stored split is (docs/paper.md §2).
+    are ``exits.0.weight`` … ``exits.3.bias``.
     """
-    set_deterministic(threads)
+    set_deterministic(setup.threads)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        heads = Heads([v.shape[1] for v in vectors], classes) if start is None else load_heads(start)
-    inputs, targets = [torch.tensor(v) for v in vectors], torch.tensor(labels)
-    held_out = [torch.tensor(v) for v in validation_vectors], torch.tensor(validation_labels)
+        torch.manual_seed(setup.seed)
+        sizes = [vectors.shape[1] for vectors in data.train.arrays]
+        heads = Heads(sizes, data.classes) if start is None else load_heads(start)
+    heads = heads.to(setup.device)
 
-    def batches(rng: np.random.Generator) -> Iterable[Batch]:
-        order = batches_of(
-            len(labels), settings.batch_size, np.random.default_rng(seed) if fixed_order else rng
-        )
-        return (([x[index] for x in inputs], targets[index]) for index in map(torch.tensor, order))
-
-    def validate() -> Iterable[Batch]:
-        yield held_out
-
-    steps = math.ceil(len(labels) / settings.batch_size)
-    return fit(heads, batches, validate, steps, settings, seed, checkpoint)
+    batches = Batches(
+        data,
+        training.batch_size,
+        validation_size=max(1, len(data.validation)),  # small enough to be validated in one go
+        to_inputs=lambda rows: [torch.tensor(vectors) for vectors in rows],  # (B, D_k) each
+        order_seed=setup.order_seed,
+    )
+    return fit(heads, optimizer_of(heads, training), batches, training, setup)

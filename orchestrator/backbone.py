@@ -3,17 +3,16 @@
 from rich.console import Console
 
 from early_exit.cost import SIDE, cumulative_shares
-from early_exit.network import Architecture, layout
+from early_exit.network import layout
+from early_exit.settings import Architecture
 from orchestrator.results.formats import print_table
 from orchestrator.results.tables import Grid
-from tasks import sections
 
 COLUMNS = ["block", "kind", "output", "parameters", "cost", "cumulative %", "branch"]
 
 
-def show(section: sections.Architecture, console: Console) -> None:
+def show(architecture: Architecture, console: Console) -> None:
     """Print the table; raises ``BackboneError`` for a network that cannot be cut into four stages."""
-    architecture = Architecture(**vars(section))
     found = layout(architecture)
     branches = {block: str(number) for number, block in enumerate(found.branches, 1)}
     rows = [

@@ -9,7 +9,7 @@ import typer
 
 from db.engine import reading
 from db.models import RunState
-from early_exit.backbones import MOBILENET_V2
+from early_exit.backbone import MOBILENET_V2
 from orchestrator.cluster.place import current_place, refuse_private, refuse_shared
 from orchestrator.context import open_console, open_context
 from orchestrator.errors import OrchestratorError, UsageError

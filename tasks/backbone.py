@@ -1,22 +1,19 @@
 """The network that a job was planned with."""
 
-from early_exit.backbones import version_of
-from early_exit.network import Architecture
+from early_exit.backbone import recipe
+from early_exit.settings import Architecture
 from tasks.job_io import Refused
-from tasks.params import AdaptExpert, Features, Measure, PayloadAccuracy, TrainBackbone
 
 
-def planned(
-    params: TrainBackbone | AdaptExpert | Features | Measure | PayloadAccuracy, version: int
-) -> Architecture:
+def planned(architecture: Architecture, version: int) -> Architecture:
     """The architecture of a job; ``version``: of the backbone's file, as the key of its weights has it.
 
     Refuses to compute with another version of the file, whose results would stand under that key.
     """
-    name = params.architecture.backbone
-    if version_of(name) != version:
+    name = architecture.backbone
+    if recipe(name).version != version:
         raise Refused(
-            f"planned with version {version} of backbone {name}, but here is {version_of(name)}: "
+            f"planned with version {version} of backbone {name}, but here is {recipe(name).version}: "
             "submit the run again"
         )
-    return Architecture(**vars(params.architecture), drop_blocks=params.drop_blocks)
+    return architecture

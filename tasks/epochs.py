@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from db.jobs import Rows
 from db.results.tables import TrainingEpoch
-from early_exit.training import Epoch
+from early_exit.checkpoint import Epoch
 
 
 def epoch_rows(network: str, epochs: Iterable[Epoch]) -> Rows:

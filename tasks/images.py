@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.artifacts import Tensors
+from early_exit.batches import Examples
 from early_exit.distortion import distort, version_of
 from early_exit.images import augment
 from early_exit.randomness import generator
@@ -29,17 +30,14 @@ class View:
 
 def load_images(context: JobContext) -> Tensors:
     """The arrays of the one job, ``prepare`` or ``distort``, that images come from."""
-    (source,) = context.inputs("prepare") or context.inputs("distort")
-    return source.load()
+    return context.input("prepare", "distort").load()
 
 
-def examples(context: JobContext, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All prepared images of a split, uint8 (N, H, W, 3), and their labels int64 (N,)."""
+def examples(context: JobContext, split: str) -> Examples:
+    """All prepared images of a split, uint8 (N, H, W, 3)."""
     shards = [source.load() for source in context.inputs("prepare", split=split)]
-    return (
-        np.concatenate([shard["pixels"] for shard in shards]),
-        np.concatenate([shard["labels"] for shard in shards]),
-    )
+    pixels = np.concatenate([shard["pixels"] for shard in shards])
+    return Examples((pixels,), np.concatenate([shard["labels"] for shard in shards]))
 
 
 def check_version(kind: str, planned: int) -> None:

@@ -7,7 +7,7 @@ job's key.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tasks.sections import Architecture, BackboneTraining, Measurement, Training
+from early_exit.settings import Architecture, BackboneTraining, Measurement, Training
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,6 @@ class TrainBackbone(StageParams):
 
     classes: int
     architecture: Architecture
-    drop_blocks: bool
     weights: str | None
     """SHA-256 of the weights' file, None to start from random ones."""
     augmented: bool
@@ -173,7 +172,6 @@ class Features(StageParams):
     view: int
     augmented: bool
     architecture: Architecture
-    drop_blocks: bool
     seed: int | None
     device: str
 
@@ -222,7 +220,6 @@ class AdaptExpert(StageParams):
     """Of each of them."""
     classes: int
     architecture: Architecture
-    drop_blocks: bool
     augmented: bool
     training: Training
     backbone_learning_rate: float
@@ -309,7 +306,6 @@ class PayloadAccuracy(StageParams):
     kind: str
     level: int
     architecture: Architecture
-    drop_blocks: bool
     device: str
 
 
@@ -324,7 +320,6 @@ class Measure(StageParams):
     deadline_seconds = 3600
 
     architecture: Architecture
-    drop_blocks: bool
     classes: int
     spectrum_size: int
     released_spectra: bool

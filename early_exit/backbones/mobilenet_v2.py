@@ -1,17 +1,22 @@
 """torchvision's MobileNetV2 (docs/paper.md §5): the paper's backbone, 19 blocks."""
 
-from torch import nn
-from torchvision.models import MobileNetV2
+from early_exit.backbone import Blocks, Recipe
 
-BRANCH_BLOCKS = (3, 10, 15)
+BRANCHES = (3, 10, 15)
 """What the cost at 300×300 gives, fixed because other image sizes and widths would move them (docs/paper.md §5)."""
 
 
-def blocks(width: float, stem_stride: int, drop_blocks: bool) -> list[nn.Module]:
+def blocks(width: float, stem_stride: int, drop_blocks: bool) -> Blocks:
     """The blocks after which branches stand are residual: what comes before them has the same shape."""
+    from torch import nn  # here and below, since planning reads this file too
+    from torchvision.models import MobileNetV2
+
     features = MobileNetV2(width_mult=width).features
     features[0][0].stride = (stem_stride, stem_stride)
     if drop_blocks:
-        for block in BRANCH_BLOCKS:
-            features[block] = nn.Identity()
+        for block in BRANCHES:
+            features[block] = nn.Identity()  # keeps the numbers, and so the names, of the blocks after it
     return list(features)
+
+
+BACKBONE = Recipe(blocks, branch_blocks=BRANCHES)

@@ -1,17 +1,30 @@
 """torchvision's ResNet-18, which comes in one width: the stem and eight residual blocks."""
 
-from torch import nn
-from torchvision.models import ResNet, resnet18
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from early_exit.backbone import Blocks, Recipe
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 
-def blocks(stem_stride: int) -> list[nn.Module]:
+def blocks(stem_stride: int) -> Blocks:
     """The blocks with fresh weights."""
+    from torchvision.models import resnet18  # here, since planning reads this file too
+
     network = resnet18()
     network.conv1.stride = (stem_stride, stem_stride)
     return cut(network)
 
 
-def cut(network: ResNet) -> list[nn.Module]:
+def cut(network: ResNet) -> Blocks:
     """The blocks of a ResNet, with the weights that it has."""
+    from torch import nn
+
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     return [stem, *network.layer1, *network.layer2, *network.layer3, *network.layer4]
+
+
+BACKBONE = Recipe(blocks)

@@ -48,7 +48,6 @@ class Evaluation(Branch):
         spec, fidelity = self.spec, self._fidelity
         params = Measure(
             architecture=spec.architecture,
-            drop_blocks=fidelity.drop_blocks,
             classes=self.classes,
             spectrum_size=spec.spectrum_size,
             released_spectra=fidelity.released_spectra,
@@ -112,7 +111,6 @@ class Evaluation(Branch):
                 kind=expert,
                 level=level,
                 architecture=self.spec.architecture,
-                drop_blocks=self._fidelity.drop_blocks,
                 device=self.spec.device,
             )
             # An adapted expert is one artifact with its backbone.

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from early_exit import backbones
+from early_exit.backbone import recipe
 from early_exit.distortion import version_of
+from early_exit.splits import TRAIN, VALIDATION
 from early_exit.vocabulary import PRISTINE
 from orchestrator.plan.branch import Branch
-from orchestrator.plan.graph import TRAIN, VALIDATION
 from tasks.params import AdaptExpert, Features, TrainExpert
 
 
@@ -69,7 +69,6 @@ class ExpertTraining(Branch):
             view=view,
             augmented=augmented,
             architecture=self.spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
             seed=self.variant.seed if share or augmented else None,
             device=self.spec.device,
         )
@@ -117,7 +116,6 @@ class ExpertTraining(Branch):
             levels=tuple(self.spec.kinds.of(kind) for kind in kinds),
             classes=self.classes,
             architecture=spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
             augmented=self.spec.augmented,
             training=spec.expert,
             backbone_learning_rate=backbone_learning_rate,
@@ -125,6 +123,6 @@ class ExpertTraining(Branch):
             seed=self.variant.seed,
             device=spec.device,
             threads=spec.training.threads,
-            backbone_version=backbones.version_of(spec.architecture.backbone),
+            backbone_version=recipe(spec.architecture.backbone).version,
         )
         return self._add(params, expert, reads)

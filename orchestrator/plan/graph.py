@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from orchestrator.plan.spec import canonical_json
 from tasks.params import StageParams
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-"""Splits, in the names of the jobs that are about one."""
-
 
 @dataclass(frozen=True)
 class Variant:

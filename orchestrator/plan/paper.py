@@ -7,16 +7,19 @@ Jobs are in the order in which they should start: parents before children, the l
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from early_exit import backbones
+from early_exit.backbone import recipe
 from early_exit.distortion import distortion, version_of
+from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
+from early_exit.settings import BackboneTraining
+from early_exit.splits import TEST, TRAIN, VALIDATION
 from early_exit.vocabulary import PRISTINE
 from orchestrator.plan.branch import Branch
 from orchestrator.plan.evaluation import Evaluation
 from orchestrator.plan.experts import ExpertTraining
-from orchestrator.plan.graph import TEST, TRAIN, VALIDATION, Plan, Shard, Variant, cut
+from orchestrator.plan.graph import Plan, Shard, Variant, cut
 from orchestrator.plan.spec import Spec
 from tasks.params import (
     Classify,
@@ -29,7 +32,6 @@ from tasks.params import (
     TrainBackbone,
     TrainClassifier,
 )
-from tasks.sections import BackboneTraining
 
 
 def _is_test_image(params: StageParams) -> bool:
@@ -68,8 +70,10 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
     before: list[int] = []
     evaluations: dict[str, list[Evaluation]] = {}
     for fidelity in spec.fidelity:
+        dropped = replace(spec.architecture, drop_blocks=FIDELITIES[fidelity].drop_blocks)
+        computed = spec.model_copy(update={"architecture": dropped})
         for seed in spec.seeds:
-            walk = _Walk(spec, whole, Variant(seed, fidelity), dataset.classes, dataset)
+            walk = _Walk(computed, whole, Variant(seed, fidelity), dataset.classes, dataset)
             evaluation = walk.to_predictions()
             evaluations.setdefault(fidelity, []).append(evaluation)
             before += evaluation.judge()
@@ -139,14 +143,13 @@ class _Walk(Branch):
         params = TrainBackbone(
             classes=self.dataset.classes,
             architecture=spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
             weights=spec.weights,
             augmented=self.spec.augmented and not frozen,
             training=BackboneTraining(epochs=0) if frozen else spec.backbone,
             seed=None if frozen else self.variant.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,
-            backbone_version=backbones.version_of(spec.architecture.backbone),
+            backbone_version=recipe(spec.architecture.backbone).version,
         )
         reads = [] if frozen else [*prepared[TRAIN], *prepared[VALIDATION]]
         return self._add(params, "frozen weights" if frozen else "all layers", reads)
@@ -242,7 +245,6 @@ class _Walk(Branch):
             view=0,
             augmented=False,
             architecture=self.spec.architecture,
-            drop_blocks=self._fidelity.drop_blocks,
             seed=None,
             device=self.spec.device,
         )

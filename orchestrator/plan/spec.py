@@ -14,19 +14,27 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
-from early_exit.backbones import parameters
+from early_exit.backbone import recipe
 from early_exit.distortion import distortion, known
 from early_exit.exits import THRESHOLDS
 from early_exit.fidelity import FIDELITIES
 from early_exit.kinds import Kinds
 from early_exit.policies import BASELINES
+from early_exit.settings import (
+    Architecture,
+    BackboneTraining,
+    Measurement,
+    Synthetic,
+    Threads,
+    Training,
+)
 from early_exit.vocabulary import Payload
 from orchestrator.errors import UsageError, nearest
-from tasks.sections import Architecture, BackboneTraining, Measurement, Threads, Training
 
 PROFILES = ("demo", "photos", "paper")
 
@@ -34,15 +42,6 @@ PROFILES = ("demo", "photos", "paper")
 def _is_known(kind: str) -> str:
     distortion(kind)
     return kind
-
-
-class Synthetic(BaseModel):
-    """The built-in dataset: how many images of how many pixels, from which seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    images: int = Field(default=2000, ge=100, le=1_000_000, multiple_of=10)
-    size: int = Field(default=70, ge=24, le=1024)
-    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Spec(BaseModel):
@@ -127,6 +126,10 @@ class Spec(BaseModel):
                 )
         return self
 
+    @field_serializer("architecture")
+    def _as_it_may_be_set(self, value: Architecture) -> dict[str, Any]:
+        return {name: set_ for name, set_ in vars(value).items() if name != "drop_blocks"}
+
     @field_validator("levels")
     @classmethod
     def _of_their_kinds(cls, value: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -146,7 +149,7 @@ class Spec(BaseModel):
     @model_validator(mode="after")
     def _backbone_suits_the_fidelity(self) -> "Spec":
         name = self.architecture.backbone
-        for fidelity in self.fidelity if "drop_blocks" not in parameters(name) else ():
+        for fidelity in self.fidelity if "drop_blocks" not in recipe(name).parameters else ():
             if FIDELITIES[fidelity].drop_blocks:
                 raise ValueError(f"fidelity {fidelity} drops blocks, which {name} cannot do without")
         return self
@@ -190,6 +193,7 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
         raise UsageError(f"field 'profile': it is {profile}. Choose another with --profile.")
     if fields["plan"] != plan:
         raise UsageError(f"field 'plan': it is {plan}. Name another after submit.")
+    _refuse_dropped_blocks(fields)
     _refuse_booleans(fields)
     try:
         return Spec.model_validate(fields)
@@ -234,6 +238,14 @@ def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
             _overlay(fields[name], value)
         else:
             fields[name] = value
+
+
+def _refuse_dropped_blocks(fields: dict[str, Any]) -> None:
+    """Whether blocks are missing is settled per variant, when the run is planned."""
+    if isinstance(fields["architecture"], dict) and "drop_blocks" in fields["architecture"]:
+        raise UsageError(
+            "field 'architecture.drop_blocks': a fidelity says so. Set fidelity=dropped-blocks instead."
+        )
 
 
 def _refuse_booleans(fields: dict[str, Any]) -> None:

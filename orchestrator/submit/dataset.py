@@ -13,8 +13,9 @@ from db.engine import reading, write
 from db.models import IMAGE_FILE_COLUMNS, Image
 from db.models import Dataset as DatasetRow
 from early_exit.dataset import Dataset, ImageFile, scan
+from early_exit.settings import Synthetic
+from early_exit.splits import SPLITS
 from orchestrator.plan.paper import DatasetShape
-from orchestrator.plan.spec import Synthetic
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def store_dataset(
         dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
     except IntegrityError:  # another submit of the same folder was faster
         dataset_id = write(engine, lambda session: _store(session, dataset, str(root), built_in))
-    sizes = {split: len(dataset.of_split(split)) for split in ("train", "validation", "test")}
+    sizes = {split: len(dataset.of_split(split)) for split in SPLITS}
     return StoredDataset(dataset_id, dataset, DatasetShape(dataset.digest, len(dataset.classes), sizes))
 
 

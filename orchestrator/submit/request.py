@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.numpy import save
 
-from early_exit.backbones import MOBILENET_V2
+from early_exit.backbone import MOBILENET_V2
 from early_exit.dataset import class_folders
 from early_exit.fidelity import FIDELITIES
 from early_exit.split import read_split
@@ -109,6 +109,5 @@ def _read_weights(source: str, spec: Spec) -> bytes:
     content = save(imagenet_weights()) if source == "imagenet" else read_file(Path(source))
     tensors, architecture = parse_weights(content, source), spec.architecture
     if architecture.backbone == MOBILENET_V2:
-        named = f"{MOBILENET_V2} of width {architecture.width:g}"
-        check_weights(tensors, expected_shapes(architecture.width), named)
+        check_weights(tensors, expected_shapes(architecture.width), str(architecture))
     return content

@@ -3,7 +3,8 @@
 import functools
 
 from early_exit.features import extract
-from early_exit.network import Architecture, Backbone, fold_batchnorm, load_weights
+from early_exit.network import Backbone, fold_batchnorm, load_weights
+from early_exit.settings import Architecture
 from tasks.backbone import planned
 from tasks.images import View, changed, load_images
 from tasks.job_io import Input, JobContext, Output
@@ -23,8 +24,8 @@ def compute(params: Features, context: JobContext) -> Output:
         augmented=params.augmented,
         seed=params.seed or 0,
     )
-    (source,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
-    backbone = folded(source, planned(params, source.params["backbone_version"]))
+    source = context.input("train-backbone", "adapt-expert")
+    backbone = folded(source, planned(params.architecture, source.params["backbone_version"]))
     vectors = extract(backbone, changed(shard, view), params.device, threads=1)
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": shard["labels"], "images": shard["images"]})

@@ -18,7 +18,7 @@ PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
     images, backbone = load_images(context)["pixels"], context.input("train-backbone")
-    architecture = planned(params, backbone.params["backbone_version"])
+    architecture = planned(params.architecture, backbone.params["backbone_version"])
     times = measure(
         fold_batchnorm(load_weights(backbone.load(), architecture)),
         load_heads(heads_of(context.input("train-expert").load())),

@@ -14,9 +14,9 @@ from tasks.stages.train_expert import heads_of
 def compute(params: PayloadAccuracy, context: JobContext) -> Output:
     """Rows in ``payload_answers``, of one test shard."""
     shard = load_images(context)
-    (backbone,) = context.inputs("train-backbone") or context.inputs("adapt-expert")
-    (expert,) = context.inputs("train-expert") or context.inputs("adapt-expert")
-    architecture = planned(params, backbone.params["backbone_version"])
+    backbone = context.input("train-backbone", "adapt-expert")
+    expert = context.input("train-expert", "adapt-expert")
+    architecture = planned(params.architecture, backbone.params["backbone_version"])
     heads = load_heads(heads_of(expert.load()))
     found = final_answers(folded(backbone, architecture), heads, shard["pixels"], params.device)
     rows = [

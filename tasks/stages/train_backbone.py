@@ -1,9 +1,12 @@
 """train-backbone: the shared backbone, trained on pristine images or taken as given."""
 
 from db.artifacts import BadArtifact, Tensors, uri_of
-from early_exit.backbones import BackboneError
-from early_exit.network import Architecture, layout, load_weights
-from early_exit.training import Settings, train_backbone
+from early_exit.backbone import BackboneError
+from early_exit.batches import TrainingData
+from early_exit.network import layout, load_weights
+from early_exit.settings import Architecture
+from early_exit.splits import TRAIN, VALIDATION
+from early_exit.training import Setup, Start, train_backbone
 from early_exit.weights import WeightsError, parse_weights
 from tasks.backbone import planned
 from tasks.epochs import epoch_rows
@@ -14,7 +17,7 @@ from tasks.params import TrainBackbone
 
 def compute(params: TrainBackbone, context: JobContext) -> Output:
     """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
-    architecture = planned(params, params.backbone_version)
+    architecture = planned(params.architecture, params.backbone_version)
     try:
         layout(architecture)
     except BackboneError as error:
@@ -22,24 +25,10 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
     weights = _given(context, params.weights, architecture) if params.weights is not None else None
     if params.training.epochs == 0:
         return Output(weights)
-    settings = dict(vars(params.training))
-    head_learning_rate = settings.pop("head_learning_rate") or None
-    optimizer = settings.pop("optimizer")
-    fit = train_backbone(
-        examples(context, "train"),
-        examples(context, "validation"),
-        classes=params.classes,
-        architecture=architecture,
-        weights=weights,
-        settings=Settings(**settings),
-        seed=params.seed or 0,
-        device=params.device,
-        threads=params.threads,
-        checkpoint=context.checkpoint,
-        augmented=params.augmented,
-        head_learning_rate=head_learning_rate,
-        optimizer=optimizer,
-    )
+    data = TrainingData(examples(context, TRAIN), examples(context, VALIDATION), params.classes)
+    setup = Setup(params.seed or 0, params.device, params.threads, checkpoint=context.checkpoint)
+    start = Start(architecture, weights)
+    fit = train_backbone(start, data, params.training, setup, augmented=params.augmented)
     return Output(fit.weights, epoch_rows("backbone", fit.epochs))
 
 

@@ -7,10 +7,12 @@ import numpy as np
 from db.artifacts import Tensors
 from db.jobs import Rows
 from db.results.tables import Expert, Temperature
+from early_exit.batches import Examples, TrainingData
 from early_exit.calibration import fit_temperatures
 from early_exit.network import load_heads, predict_logits
-from early_exit.training import Fit, Settings, train_heads
-from early_exit.vocabulary import PRISTINE
+from early_exit.splits import TRAIN, VALIDATION
+from early_exit.training import Fit, Setup, train_heads
+from early_exit.vocabulary import EXITS, PRISTINE
 from tasks.epochs import epoch_rows
 from tasks.images import in_turn
 from tasks.job_io import Input, JobContext, Output
@@ -24,23 +26,16 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
 
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
-    vectors, labels = _vectors(_epoch(params, context))
-    held_out, held_out_labels = _vectors(_views(context, "validation", params.kinds or (PRISTINE,)))
+    held_out = _vectors(_views(context, VALIDATION, params.kinds or (PRISTINE,)))
     pristine = context.inputs("train-expert")
     fit = train_heads(
-        vectors,
-        labels,
-        held_out,
-        held_out_labels,
-        classes=params.classes,
-        start=heads_of(pristine[0].load()) if pristine else None,
-        settings=Settings(**vars(params.training)),
-        seed=params.seed,
-        threads=1,
-        checkpoint=context.checkpoint,
-        fixed_order=params.fixed_order,
+        heads_of(pristine[0].load()) if pristine else None,
+        TrainingData(_vectors(_epoch(params, context)), held_out, params.classes),
+        params.training,
+        Setup(params.seed, fixed_order=params.fixed_order, checkpoint=context.checkpoint),
     )
-    temperatures = fit_temperatures(predict_logits(load_heads(fit.weights), held_out), held_out_labels)
+    logits = predict_logits(load_heads(fit.weights), held_out.arrays)
+    temperatures = fit_temperatures(logits, held_out.labels)
     heads = {HEADS + name: array for name, array in fit.weights.items()}
     rows = expert_rows(params.expert, params.classes, fit, temperatures)
     return Output({**heads, "temperatures": temperatures}, rows)
@@ -69,8 +64,8 @@ def heads_of(expert: Tensors) -> Tensors:
 
 def _epoch(params: TrainExpert, context: JobContext) -> list[Tensors]:
     """The vectors of one epoch; half of them undistorted where there is a distortion to learn (docs/paper.md §6)."""
-    undistorted = _views(context, "train", (PRISTINE,)) * params.repeats
-    return undistorted + _views(context, "train", params.kinds)
+    undistorted = _views(context, TRAIN, (PRISTINE,)) * params.repeats
+    return undistorted + _views(context, TRAIN, params.kinds)
 
 
 def _views(context: JobContext, split: str, kinds: Sequence[str]) -> list[Tensors]:
@@ -86,7 +81,7 @@ def _in_turn(sources: Sequence[Input]) -> Tensors:
     return {name: in_turn([shard[name] for shard in shards], images) for name in shards[0]}
 
 
-def _vectors(shards: list[Tensors]) -> tuple[list[np.ndarray], np.ndarray]:
+def _vectors(shards: list[Tensors]) -> Examples:
     """Vectors of all views in the order of the plan, view by view: no shard size changes it."""
-    exits = [np.concatenate([shard[f"exit_{number}"] for shard in shards]) for number in (1, 2, 3, 4)]
-    return exits, np.concatenate([shard["labels"] for shard in shards])
+    exits = (np.concatenate([shard[f"exit_{number}"] for shard in shards]) for number in EXITS)
+    return Examples(tuple(exits), np.concatenate([shard["labels"] for shard in shards]))

@@ -69,7 +69,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_one(home, arguments, messa
         ("views=3", "field 'views': must be even: half of the views are distorted, got 3."),
         (
             "synthetic.images=205",
-            "field 'synthetic.images': input should be a multiple of 10, got 205.",
+            "field 'synthetic': images must be a multiple of 10.",
         ),
         ("p_tar", "--set 'p_tar': expected FIELD=VALUE, as in --set p_tar=0.9."),
     ],

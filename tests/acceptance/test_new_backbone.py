@@ -7,7 +7,8 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from early_exit.cost import cumulative_shares
-from early_exit.network import Architecture, layout, load_weights
+from early_exit.network import layout, load_weights
+from early_exit.settings import Architecture
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()

@@ -16,9 +16,9 @@ from db.artifacts import DIGEST_BYTES, ArtifactStore
 from db.engine import open_engine, reading, write
 from db.limits import MAX_LOSSES
 from db.models import Artifact, Attempt, Dataset, Job, JobDependency, JobState, Run
+from early_exit.settings import Training
 from tasks.code import code_of
 from tasks.params import TrainExpert
-from tasks.sections import Training
 
 EPOCHS = 2 * MAX_LOSSES
 CLASSES, WIDTHS = 3, (4, 5, 6, 7)

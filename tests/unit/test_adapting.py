@@ -4,21 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from early_exit.adapting import BACKBONE, HEADS, Start, adapt
-from early_exit.network import Architecture, Backbone, Heads, to_arrays
-from early_exit.training import Settings
+from early_exit.adapting import Adapting, adapt
+from early_exit.batches import Examples, TrainingData
+from early_exit.network import Backbone, Heads, to_arrays
+from early_exit.settings import Architecture, Training
+from early_exit.training import Setup
 
 NARROW = Architecture(width=0.1, stem_stride=2)
-SETTINGS = Settings(2, 4, 0.01, weight_decay=0.0, schedule="constant", patience=5)
+TRAINING = Training(2, 4, 0.01, weight_decay=0.0, schedule="constant", patience=5)
 
 
 @pytest.fixture(scope="module")
 def examples():
     """Eight training and four validation images of two classes."""
     rng = np.random.default_rng(0)
-    return [
-        (rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), np.arange(count) % 2) for count in (8, 4)
-    ]
+    train, validation = (
+        Examples((rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),), np.arange(count) % 2)
+        for count in (8, 4)
+    )
+    return TrainingData(train, validation, classes=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def start():
     return to_arrays(backbone), to_arrays(Heads(backbone.pooled_sizes, 2))
 
 
-def adapted(start, examples, settings=SETTINGS, **options):
+def adapted(start, examples, training=TRAINING, backbone_learning_rate=0.0, fixed_order=False):
     weights, heads = start
     backbone = Backbone(NARROW)
     backbone.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
@@ -38,40 +42,41 @@ def adapted(start, examples, settings=SETTINGS, **options):
         seen.append(int(image.sum()))
         return image
 
-    fit = adapt(Start(backbone, heads), *examples, view, settings, seed=1, threads=1, **options)
-    return fit.weights, seen
+    start = Adapting(backbone, heads, backbone_learning_rate)
+    return adapt(start, examples, view, training, Setup(1, fixed_order=fixed_order)), seen
 
 
 def test_batchnorms_statistics_and_the_heads_move_and_nothing_else(start, examples):
-    weights, _ = adapted(start, examples)
-    moved = {n for n, a in start[0].items() if not np.array_equal(a, weights[BACKBONE + n])}
+    fit, _ = adapted(start, examples)
+    weights = fit.weights_of("backbone")
+    moved = {name for name, array in start[0].items() if not np.array_equal(array, weights[name])}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     assert moved == {name for name in start[0] if name.endswith(statistics)}
-    heads = {name.removeprefix(HEADS) for name in weights if name.startswith(HEADS)}
-    assert heads == set(start[1])
-    assert not np.array_equal(weights[HEADS + "exits.0.weight"], start[1]["exits.0.weight"])
+    heads = fit.weights_of("heads")
+    assert heads.keys() == start[1].keys()
+    assert not np.array_equal(heads["exits.0.weight"], start[1]["exits.0.weight"])
 
 
 def test_with_a_learning_rate_of_its_own_all_layers_of_the_backbone_move(start, examples):
-    weights, _ = adapted(start, examples, backbone_learning_rate=1e-3)
-    still = {n for n, a in start[0].items() if np.array_equal(a, weights[BACKBONE + n])}
-    assert still == set()
+    fit, _ = adapted(start, examples, backbone_learning_rate=1e-3)
+    weights = fit.weights_of("backbone")
+    assert not any(np.array_equal(array, weights[name]) for name, array in start[0].items())
 
 
 def test_the_backbones_first_step_is_as_long_as_its_own_learning_rate(start, examples):
     """Adam's first step is the learning rate, whatever the gradient: one epoch of one batch is one step."""
-    once = Settings(1, 8, 0.01, weight_decay=0.0, schedule="constant", patience=5)
-    weights, _ = adapted(start, examples, settings=once, backbone_learning_rate=1e-3)
-    for name, before, rate in (
-        (BACKBONE + "features.18.0.weight", start[0]["features.18.0.weight"], 1e-3),
-        (HEADS + "exits.3.weight", start[1]["exits.3.weight"], 1e-2),
+    once = Training(1, 8, 0.01, weight_decay=0.0, schedule="constant", patience=5)
+    fit, _ = adapted(start, examples, once, backbone_learning_rate=1e-3)
+    for part, before, name, rate in (
+        ("backbone", start[0], "features.18.0.weight", 1e-3),
+        ("heads", start[1], "exits.3.weight", 1e-2),
     ):
-        moved = np.abs(weights[name] - before)
+        moved = np.abs(fit.weights_of(part)[name] - before[name])
         assert np.median(moved) == pytest.approx(rate, rel=0.01), name
 
 
 def test_every_epoch_sees_every_picture_in_an_order_of_its_own_or_a_fixed_one(start, examples):
-    sums = examples[0][0].sum(axis=(1, 2, 3)).tolist()
+    sums = examples.train.arrays[0].sum(axis=(1, 2, 3)).tolist()
     _, shuffled = adapted(start, examples)
     assert sorted(shuffled[:8]) == sorted(shuffled[8:]) == sorted(sums)
     assert shuffled[:8] != shuffled[8:]

@@ -1,5 +1,6 @@
 """Every file of ``early_exit/backbones``, and what is refused about one."""
 
+import importlib
 import subprocess
 import sys
 
@@ -15,28 +16,29 @@ import tasks.stages.train_backbone
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Claim
-from early_exit.backbones import BackboneError, backbones, parameters, version_of
+from early_exit.backbone import BackboneError, known, recipe
 from early_exit.backbones.resnet18 import cut
+from early_exit.batches import Examples, TrainingData
 from early_exit.features import extract
-from early_exit.network import Architecture, Backbone, Heads, fold_batchnorm, layout, load_weights, to_arrays
+from early_exit.network import Backbone, Heads, fold_batchnorm, layout, load_weights, to_arrays
 from early_exit.payload import final_answers
-from early_exit.training import Settings, train_backbone
+from early_exit.settings import Architecture, BackboneTraining
+from early_exit.training import Setup, Start, train_backbone
 from early_exit.weights import WeightsError
 from orchestrator.errors import UsageError
 from orchestrator.plan.paper import DatasetShape, plan
 from orchestrator.plan.spec import resolve
 from orchestrator.submit.request import Request, check
-from tasks import sections
 from tasks.job_io import JobContext, Refused
 from tasks.params import TrainBackbone
 
 
 def small(name):
     """The narrowest that the backbone comes in."""
-    return Architecture(0.25 if "width" in parameters(name) else 1.0, 2, backbone=name)
+    return Architecture(0.25 if "width" in recipe(name).parameters else 1.0, 2, backbone=name)
 
 
-@pytest.fixture(params=backbones())
+@pytest.fixture(params=known())
 def network(request):
     """With BatchNorm as in a trained network, not zeros and ones."""
     torch.manual_seed(0)
@@ -57,30 +59,47 @@ def architecture(request, network):
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """``written(text)``: a backbone of that file, in a folder of its own."""
+    """``written(text)``: the name of a backbone of that file, in a folder of its own."""
     monkeypatch.setattr(early_exit.backbones, "__path__", [*early_exit.backbones.__path__, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
-    def write(text, name="of_a_test"):
-        (tmp_path / f"{name}.py").write_text(text)
-        return Architecture(1.0, 2, backbone=name)
+    def forget():
+        sys.modules.pop("early_exit.backbones.of_a_test", None)
+        importlib.invalidate_caches()
+        for cached in (known, recipe, layout):
+            cached.cache_clear()
+
+    def write(text):
+        (tmp_path / "of_a_test.py").write_text(text)
+        forget()
+        return "of_a_test"
 
     yield write
-    sys.modules.pop("early_exit.backbones.of_a_test", None)
-    layout.cache_clear()
+    forget()
 
 
 PLAIN = """
-from torch import nn
+from early_exit.backbone import Recipe
+
 def blocks():
+    from torch import nn
+
     return [nn.Conv2d(channels, 4, 3, 1, 1) for channels in (3, 4, 4, 4, 4)]
+
 """
+
+
+def plain(**declared):
+    """Five convolutions in a row, declared so."""
+    arguments = "".join(f", {name}={value!r}" for name, value in declared.items())
+    return f"{PLAIN}BACKBONE = Recipe(blocks{arguments})"
 
 
 # ---- all of them --------------------------------------------------------------------------------------
 
 
 def test_the_papers_backbone_and_two_more_are_there():
-    assert {"mobilenet_v2", "resnet18", "mobilenet_v3_large"} <= set(backbones())
+    assert {"mobilenet_v2", "resnet18", "mobilenet_v3_large"} <= set(known())
 
 
 def test_the_four_stages_are_all_blocks_in_order(network):
@@ -127,16 +146,17 @@ def test_the_first_wrong_weight_is_named(network, architecture):
 def test_a_stride_of_one_doubles_the_maps_where_a_backbone_takes_it(architecture):
     whole = layout(Architecture(architecture.width, 1, backbone=architecture.backbone)).blocks
     halved = layout(architecture).blocks
-    if "stem_stride" in parameters(architecture.backbone):
+    if "stem_stride" in recipe(architecture.backbone).parameters:
         assert (whole[0].height, halved[0].height) in [(300, 150), (150, 75)]
 
 
 def test_images_are_trained_on_extracted_and_sent(network, architecture):
     """An image's bits depend on no other image, whatever the network is made of."""
     images = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
-    labels = np.arange(9) % 3
-    settings = Settings(1, 3, 1e-3, 0.0, "constant", 1)
-    done = train_backbone((images, labels), (images, labels), 3, architecture, None, settings, 0, threads=1)
+    training = BackboneTraining(1, 3, 1e-3, 0.0, "constant", 1)
+    examples = Examples((images,), np.arange(9) % 3)
+    data = TrainingData(examples, examples, classes=3)
+    done = train_backbone(Start(architecture, None), data, training, Setup(0))
     trained = load_weights(done.weights, architecture)
     moved = [
         n
@@ -180,14 +200,14 @@ def test_mobilenet_v3_takes_torchvisions_own_names():
 
 @pytest.fixture
 def taken(tmp_path):
-    """``taken(arrays)``: what train-backbone makes of a frozen ResNet-18's given weights."""
+    """``taken(arrays)``: what train-backbone makes of a frozen ResNet-18's given weights, planned with a version."""
     store = ArtifactStore(str(tmp_path / "artifacts"))
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
 
-    def take(arrays):
+    def take(arrays, version=1):
         digest = store.write_bytes(save(arrays), "given").sha256
-        section, training = sections.Architecture(backbone="resnet18"), sections.BackboneTraining(epochs=0)
-        params = TrainBackbone(3, section, False, digest, False, training, None, "cpu", 1, 1)
+        architecture, training = Architecture(backbone="resnet18"), BackboneTraining(epochs=0)
+        params = TrainBackbone(3, architecture, digest, False, training, None, "cpu", 1, version)
         claim = Claim(1, 1, 1, params.stage, "", "key", {}, ())
         return tasks.stages.train_backbone.compute(params, JobContext(claim, engine, store)).tensors
 
@@ -202,10 +222,9 @@ def test_given_weights_of_another_backbone_are_taken_as_they_are(taken, network)
     assert all(np.array_equal(made[name], array) for name, array in given.items())
 
 
-def test_a_backbone_of_another_version_is_refused(taken, monkeypatch):
-    monkeypatch.setattr("tasks.backbone.version_of", lambda name: 2)
-    with pytest.raises(Refused, match="planned with version 1 of backbone resnet18, but here is 2: submit"):
-        taken({})
+def test_a_backbone_of_another_version_is_refused(taken):
+    with pytest.raises(Refused, match="planned with version 2 of backbone resnet18, but here is 1: submit"):
+        taken({}, version=2)
 
 
 @pytest.mark.parametrize("network", ["resnet18"], indirect=True)
@@ -227,7 +246,7 @@ def test_given_weights_that_do_not_fit_fail_the_first_job_with_one_line(taken, n
         (
             ["architecture.backbone=resnet19"],
             "field 'architecture': unknown backbone 'resnet19': "
-            "it is one of mobilenet_v2, mobilenet_v3_large, resnet18.",
+            "early_exit/backbones/ has mobilenet_v2, mobilenet_v3_large, resnet18.",
         ),
         (
             ["architecture.backbone=resnet18", "architecture.width=0.5"],
@@ -257,39 +276,49 @@ def test_imagenet_weights_are_refused_for_another_backbone():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def block(): pass", "defines no function blocks"),
-        ("def blocks(depth): pass", "blocks takes depth; it may take width, stem_stride, drop_blocks"),
-        ("def blocks(:", "is not Python"),
+        (PLAIN, r"backbone 'of_a_test': '\S+of_a_test\.py' declares no BACKBONE = Recipe\("),
+        (f"{PLAIN}BACKBONE = blocks", r"declares no BACKBONE = Recipe\("),
+        (
+            f"{PLAIN}BACKBONE = Recipe(lambda depth: [])",
+            "its file cannot be loaded: blocks takes depth; it may take width, stem_stride, drop_blocks",
+        ),
+        ("def blocks(:", "its file cannot be loaded: invalid syntax"),
+        ("import nothing_like_it", "its file cannot be loaded: No module named 'nothing_like_it'"),
     ],
 )
 def test_a_file_that_is_no_backbone_is_refused_when_its_run_is_submitted(written, text, message):
-    name = written(text).backbone
     with pytest.raises(UsageError, match=message):
-        resolve("paper", [f"architecture.backbone={name}"])
+        resolve("paper", [f"architecture.backbone={written(text)}"])
 
 
 @pytest.mark.parametrize("branches", [(1, 2, 4), (2, 1, 3), (-1, 1, 2), (1, 1, 2)])
 def test_fixed_branches_that_make_no_four_stages_are_refused(written, branches):
+    architecture = Architecture(backbone=written(plain(branch_blocks=branches)))
     with pytest.raises(
-        BackboneError, match=r"'of_a_test': BRANCH_BLOCKS is .*, not three of 0 to 3 in rising"
+        BackboneError, match=r"'of_a_test': branch_blocks is .*, not three of 0 to 3 in rising"
     ):
-        layout(written(f"{PLAIN}\nBRANCH_BLOCKS = {branches}"))
+        layout(architecture)
 
 
 def test_fixed_branches_stand_where_the_file_says(written):
     """The rule would put them after blocks 1, 2 and 3: 3/19, 7/19, 11/19, 15/19 of the cost."""
-    assert layout(written(f"{PLAIN}\nBRANCH_BLOCKS = (0, 1, 2)")).stages == ((0, 1), (1, 2), (2, 3), (3, 5))
+    architecture = Architecture(backbone=written(plain(branch_blocks=(0, 1, 2))))
+    assert layout(architecture).stages == ((0, 1), (1, 2), (2, 3), (3, 5))
 
 
 def test_the_rule_places_the_branches_of_a_new_file(written):
-    assert layout(written(PLAIN)).branches == (1, 2, 3)
+    assert layout(Architecture(backbone=written(plain()))).branches == (1, 2, 3)
 
 
 def test_the_version_of_a_file_is_what_it_declares_and_one_otherwise(written):
-    assert version_of(written(PLAIN).backbone) == 1
-    assert version_of(written(f"{PLAIN}\nVERSION = 3").backbone) == 3
-    with pytest.raises(BackboneError, match="VERSION is not a whole number"):
-        version_of(written(f"{PLAIN}\nVERSION = '3'").backbone)
+    assert recipe(written(plain())).version == 1
+    assert recipe(written(plain(version=3))).version == 3
+
+
+def test_only_a_backbone_that_can_do_without_its_blocks_drops_them():
+    assert Architecture(drop_blocks=True).backbone == "mobilenet_v2"
+    with pytest.raises(ValueError, match="resnet18 has no blocks that it can do without"):
+        Architecture(backbone="resnet18", drop_blocks=True)
 
 
 def test_another_version_of_a_backbones_file_changes_the_keys_of_what_is_made_with_it(written):
@@ -297,15 +326,18 @@ def test_another_version_of_a_backbones_file_changes_the_keys_of_what_is_made_wi
     releases = dict.fromkeys(("numpy", "opencv", "pillow", "torch", "torchvision"), "1.0")
 
     def keys(text):
-        spec = resolve("paper", [f"architecture.backbone={written(text).backbone}"])
+        spec = resolve("paper", [f"architecture.backbone={written(text)}"])
         return {job.params.stage: job.key for job in plan(spec, dataset, releases).jobs}
 
-    first, second = keys(PLAIN), keys(f"{PLAIN}\nVERSION = 2")
+    first, second = keys(plain()), keys(plain(version=2))
     changed = {stage for stage in first if first[stage] != second[stage]}
     assert {"train-backbone", "features", "predict", "measure"} <= changed
     assert not changed & {"prepare", "distort", "spectra", "train-classifier", "classify"}
 
 
-def test_knowing_a_backbones_parameters_loads_no_torch():
-    code = "import sys; from early_exit.backbones import *; parameters('resnet18'); sys.exit('torch' in sys.modules)"
+def test_knowing_every_backbones_parameters_loads_no_torch():
+    code = (
+        "import sys; from early_exit.backbone import known, recipe\n"
+        "assert all(recipe(name).parameters for name in known()); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from early_exit.batches import Examples, TrainingData
 from early_exit.classifier import DistortionNet, classify, load_classifier, train_classifier
 from early_exit.network import to_arrays
-from early_exit.training import Settings, exit_losses
+from early_exit.settings import Training
+from early_exit.training import Setup, exit_losses
 from early_exit.weights import WeightsError
 
 
@@ -51,8 +53,10 @@ def spectra(count, seed):
 
 def trained(rate, epochs=1):
     """On 60 spectra at once, and validated on the same."""
-    settings = Settings(epochs, 60, rate, weight_decay=0, schedule="constant", patience=epochs)
-    return train_classifier(spectra(60, 0), spectra(60, 0), settings, seed=0, threads=1)
+    training = Training(epochs, 60, rate, weight_decay=0, schedule="constant", patience=epochs)
+    images, kinds = spectra(60, 0)
+    examples = Examples((images,), kinds)
+    return train_classifier(TrainingData(examples, examples, classes=3), training, Setup(0))
 
 
 def test_a_small_step_lowers_the_loss_of_the_spectra_that_it_was_made_for():

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from early_exit.backbones import BackboneError
+from early_exit.backbone import BackboneError
 from early_exit.cost import Block, branch_blocks, cost_of, cumulative_shares
-from early_exit.network import Architecture, layout
+from early_exit.network import layout
+from early_exit.settings import Architecture
 
 PAPERS = Architecture(width=1.0, stem_stride=2)
 

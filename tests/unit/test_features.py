@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from early_exit.features import extract, normalise
-from early_exit.network import Architecture, Backbone, fold_batchnorm
+from early_exit.network import Backbone, fold_batchnorm
+from early_exit.settings import Architecture
 
 
 def test_pictures_are_normalised_with_the_papers_statistics():

@@ -22,8 +22,8 @@ from db.engine import open_engine, write
 from db.jobs import Claim, JobInput
 from db.models import Dataset, Image, Job, Run
 from early_exit.classifier import DistortionNet
-from early_exit.network import Architecture as Shape
 from early_exit.network import Backbone, Heads, to_arrays
+from early_exit.settings import Architecture, BackboneTraining, Measurement, Training
 from early_exit.vocabulary import PAYLOADS
 from tasks.job_io import JobContext
 from tasks.params import (
@@ -46,7 +46,6 @@ from tasks.params import (
     TrainClassifier,
     TrainExpert,
 )
-from tasks.sections import Architecture, BackboneTraining, Measurement, Training
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 CLASSES = 4
@@ -85,18 +84,18 @@ def like(module, number=1):
 
 
 def backbone(architecture=NARROW):
-    return like(Backbone(Shape(**vars(architecture))))
+    return like(Backbone(architecture))
 
 
 def expert():
-    sizes = Backbone(Shape(NARROW.width, NARROW.stem_stride)).pooled_sizes
+    sizes = Backbone(NARROW).pooled_sizes
     heads = {f"heads.{name}": array for name, array in like(Heads(sizes, CLASSES)).items()}
     return heads | {"temperatures": np.array([0.5, 1.0, 1.5, 2.0])}
 
 
 def vectors(count, number):
     """Noisy vectors with a trace of their labels, so that temperatures have one best value."""
-    sizes = Backbone(Shape(NARROW.width, NARROW.stem_stride)).pooled_sizes
+    sizes = Backbone(NARROW).pooled_sizes
     labels = np.arange(count) % CLASSES
     drawn = {}
     for k, size in enumerate(sizes, 1):
@@ -172,24 +171,24 @@ def cases():
         "train-backbone": [
             (
                 TrainBackbone(
-                    CLASSES, NARROW, False, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1, 1
+                    CLASSES, NARROW, None, True, BackboneTraining(**vars(TRAINING)), 5, "cpu", 1, 1
                 ),
                 learned,
             ),
         ],
         "features": [
             (
-                Features("test", "pristine", 0, (0,), 0.0, 0, False, NARROW, False, None, "cpu"),
+                Features("test", "pristine", 0, (0,), 0.0, 0, False, NARROW, None, "cpu"),
                 [tested, trained],
             ),
             (
-                Features("train", "gaussian_blur", 1, (1, 3), 0.5, 1, True, NARROW, False, 5, "cpu"),
+                Features("train", "gaussian_blur", 1, (1, 3), 0.5, 1, True, NARROW, 5, "cpu"),
                 [tested, trained],
             ),
         ],
         "features, other backbones": [
             (
-                Features("test", "pristine", 0, (0,), 0.0, 0, False, other, False, None, "cpu"),
+                Features("test", "pristine", 0, (0,), 0.0, 0, False, other, None, "cpu"),
                 [tested, ("train-backbone", {"backbone_version": 1}, backbone(other))],
             )
             for other in OTHERS
@@ -204,7 +203,7 @@ def cases():
         "adapt-expert": [
             (
                 AdaptExpert(
-                    *("gaussian_noise", ("gaussian_noise",), (1,), ((10, 40),), CLASSES, NARROW, False, True),
+                    *("gaussian_noise", ("gaussian_noise",), (1,), ((10, 40),), CLASSES, NARROW, True),
                     *(TRAINING, 0.0, True, 5, "cpu", 1, 1),
                 ),
                 [*learned, trained, mine],
@@ -220,7 +219,6 @@ def cases():
                         ((10, 40), (2,)),
                         CLASSES,
                         NARROW,
-                        False,
                     ),
                     *(True, TRAINING, 1e-4, True, 5, "cpu", 1, 1),
                 ),
@@ -270,14 +268,14 @@ def cases():
         ],
         "measure": [
             (
-                Measure(NARROW, False, CLASSES, 32, False, Measurement(0, 1), "cpu", "x"),
+                Measure(NARROW, CLASSES, 32, False, Measurement(0, 1), "cpu", "x"),
                 [tested, trained, classifier, mine],
             )
         ],
         "reliability": [(Reliability("pristine", "gaussian_blur", 2), EVERY_EXPERT[:1])],
         "outage": [(Outage("oracle", "gaussian_blur", 2, 5), EVERY_EXPERT[1:2])],
         "payload-accuracy": [
-            (PayloadAccuracy("pristine", "pristine", 0, NARROW, False, "cpu"), [tested, trained, mine])
+            (PayloadAccuracy("pristine", "pristine", 0, NARROW, "cpu"), [tested, trained, mine])
         ],
         "latency": [
             (

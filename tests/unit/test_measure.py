@@ -5,7 +5,8 @@ import torch
 
 from early_exit.classifier import DistortionNet
 from early_exit.measure import measure
-from early_exit.network import Architecture, Backbone, Heads, fold_batchnorm
+from early_exit.network import Backbone, Heads, fold_batchnorm
+from early_exit.settings import Architecture
 
 
 def test_every_part_takes_time_and_the_payloads_are_the_map_after_stage_3():

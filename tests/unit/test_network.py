@@ -5,7 +5,6 @@ from torch.nn import functional as F
 from torchvision.models import MobileNetV2
 
 from early_exit.network import (
-    Architecture,
     Backbone,
     Heads,
     fold_batchnorm,
@@ -16,6 +15,7 @@ from early_exit.network import (
     predict_logits,
     to_arrays,
 )
+from early_exit.settings import Architecture
 from early_exit.weights import WeightsError
 
 SMALL = Architecture(width=0.1, stem_stride=1)

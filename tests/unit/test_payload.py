@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from early_exit.features import extract
-from early_exit.network import Architecture, Backbone, Heads, fold_batchnorm, predict_logits
+from early_exit.network import Backbone, Heads, fold_batchnorm, predict_logits
 from early_exit.payload import decode, encode, final_answers
+from early_exit.settings import Architecture
 from early_exit.vocabulary import PAYLOADS
 
 SHAPE = (1, 16, 3, 2)

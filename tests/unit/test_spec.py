@@ -251,8 +251,10 @@ def test_an_unknown_profile_proposes_the_nearest():
         ("training.threads=257", "training"),
         ("measurement.repeats=0", "measurement"),
         ("measurement.warm_ups=-1", "measurement"),
-        ("synthetic.images=99", "synthetic.images"),
-        ("synthetic.size=8", "synthetic.size"),
+        ("synthetic.images=99", "synthetic"),
+        ("synthetic.images=205", "synthetic"),
+        ("synthetic.size=8", "synthetic"),
+        ("synthetic.seed=-1", "synthetic"),
     ],
 )
 def test_a_value_out_of_bounds_names_its_field_and_the_reason(setting, field):
@@ -260,6 +262,19 @@ def test_a_value_out_of_bounds_names_its_field_and_the_reason(setting, field):
     assert message.startswith(f"field '{field}")
     assert len(message) < 200
     assert "pydantic" not in message
+
+
+@pytest.mark.parametrize("value", ["true", "false", "1"])
+def test_dropping_blocks_is_refused_with_the_fidelity_that_does_it(value):
+    assert refusal("demo", f"architecture.drop_blocks={value}") == (
+        "field 'architecture.drop_blocks': a fidelity says so. Set fidelity=dropped-blocks instead."
+    )
+
+
+def test_a_stored_spec_can_be_read_again():
+    stored = resolve("demo", []).model_dump(mode="json")
+    assert "drop_blocks" not in stored["architecture"]
+    assert Spec.model_validate(stored) == resolve("demo", [])
 
 
 def test_a_refused_value_is_repeated():

@@ -5,19 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from early_exit.network import Architecture, Backbone, to_arrays
-from early_exit.training import (
-    SCHEDULES,
-    Diverged,
-    Settings,
-    batches_of,
-    exit_losses,
-    fit,
-    train_backbone,
-    train_heads,
-)
+from early_exit.batches import Batches, Examples, TrainingData, batches_of
+from early_exit.errors import Diverged
+from early_exit.network import Backbone, to_arrays
+from early_exit.schedules import SCHEDULES
+from early_exit.settings import Architecture, BackboneTraining, Training
+from early_exit.training import Setup, Start, exit_losses, fit, optimizer_of, train_backbone, train_heads
 
-HEADS = Settings(
+HEADS = Training(
     epochs=4, batch_size=8, learning_rate=0.01, weight_decay=5e-4, schedule="cosine", patience=10
 )
 
@@ -42,15 +37,20 @@ def vectors(count, seed):
     """Two classes that differ in the mean of every vector."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
-    return [
-        (rng.normal(size=(count, d)) + 2 * labels[:, None]).astype(np.float32) for d in (3, 4, 5, 6)
-    ], labels
+    exits = [(rng.normal(size=(count, d)) + 2 * labels[:, None]).astype(np.float32) for d in (3, 4, 5, 6)]
+    return Examples(tuple(exits), labels)
 
 
-def heads_fit(settings=HEADS, seed=0, start=None, checkpoint=None):
-    return train_heads(
-        *vectors(40, seed=1), *vectors(20, seed=2), 2, start, settings, seed, checkpoint=checkpoint
-    )
+def heads_fit(training=HEADS, seed=0, start=None, checkpoint=None):
+    data = TrainingData(vectors(40, seed=1), vectors(20, seed=2), classes=2)
+    return train_heads(start, data, training, Setup(seed, checkpoint=checkpoint))
+
+
+def images(count):
+    """Noise of two classes, to train on and to validate with."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    examples = Examples((pixels,), np.arange(count) % 2)
+    return TrainingData(examples, examples, classes=2)
 
 
 def assert_equal_fits(one, other):
@@ -74,17 +74,13 @@ def test_resumed_heads_equal_uninterrupted_ones_to_the_bit():
 
 
 def test_a_resumed_backbone_equals_an_uninterrupted_one_to_the_bit():
-    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
-    examples = images, np.arange(10) % 2
-    settings = Settings(
+    training = BackboneTraining(
         4, batch_size=4, learning_rate=1e-3, weight_decay=0.05, schedule="one_cycle", patience=10
     )
 
     def train(checkpoint):
-        small = Architecture(width=0.1, stem_stride=2)
-        return train_backbone(
-            examples, examples, 2, small, None, settings, 0, threads=1, checkpoint=checkpoint
-        )
+        start = Start(Architecture(width=0.1, stem_stride=2), None)
+        return train_backbone(start, images(10), training, Setup(0, checkpoint=checkpoint))
 
     assert_resumes_to_the_bit(train)
     assert list(train(None).weights) == list(Backbone(Architecture(0.1, 2)).state_dict())
@@ -110,7 +106,7 @@ def test_training_leaves_torchs_generator_alone():
 
 
 def test_heads_keep_the_epoch_of_the_lowest_validation_loss():
-    done = heads_fit(Settings(30, 8, 0.01, 5e-4, "cosine", 30))
+    done = heads_fit(Training(30, 8, 0.01, 5e-4, "cosine", 30))
     losses = [epoch.validation_loss for epoch in done.epochs]
     assert done.best_epoch == 1 + int(np.argmin(losses))
     assert [epoch.epoch for epoch in done.epochs] == list(range(1, 31))
@@ -119,20 +115,18 @@ def test_heads_keep_the_epoch_of_the_lowest_validation_loss():
 def test_one_step_from_nothing_tells_apart_what_differs_in_every_number():
     """Adam's first step moves every weight by the learning rate to its label's side, and a bias no further."""
     labels = np.arange(40) % 2
-    examples = (
-        [np.repeat(2 * labels[:, None] - 1, d, axis=1).astype(np.float32) for d in (3, 4, 5, 6)],
-        labels,
-    )
+    exits = [np.repeat(2 * labels[:, None] - 1, d, axis=1).astype(np.float32) for d in (3, 4, 5, 6)]
+    examples = Examples(tuple(exits), labels)
     nothing = {name: np.zeros_like(array) for name, array in heads_fit().weights.items()}
-    once = Settings(1, 40, 0.01, weight_decay=0, schedule="constant", patience=1)
-    (epoch,) = train_heads(*examples, *examples, 2, nothing, once, 0).epochs
+    once = Training(1, 40, 0.01, weight_decay=0, schedule="constant", patience=1)
+    (epoch,) = train_heads(nothing, TrainingData(examples, examples, 2), once, Setup(0)).epochs
     assert epoch.validation_accuracy == 1
     assert epoch.validation_loss < epoch.train_loss == pytest.approx(4 * math.log(2))  # four exits guessed
 
 
 def test_heads_start_from_the_given_ones():
     start = heads_fit().weights
-    still = heads_fit(Settings(1, 8, 1e-12, 0.0, "constant", 1), start=start).weights
+    still = heads_fit(Training(1, 8, 1e-12, 0.0, "constant", 1), start=start).weights
     assert all(np.allclose(still[name], start[name], atol=1e-9) for name in start)
 
 
@@ -147,31 +141,32 @@ class Constant(nn.Module):
         return self.bias.expand(len(x), 1, 2)
 
 
-def fit_constant(value, settings, label):
+def fit_constant(value, training, label):
     """Train on label 0, validate on ``label``."""
-    x, zeros = torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)
-    validation = [(x, torch.full((4,), label))]
-    return fit(Constant(value), lambda rng: [(x, zeros)], lambda: validation, 1, settings, seed=0)
+    train, validation = (Examples((np.zeros((4, 1)),), np.full(4, said)) for said in (0, label))
+    batches = Batches(TrainingData(train, validation, 2), 4, 4, lambda rows: torch.tensor(rows[0]))
+    model = Constant(value)
+    return fit(model, optimizer_of(model, training), batches, training, Setup(0))
 
 
 def test_training_stops_after_patience_epochs_without_a_better_validation_loss():
-    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
-    worse = fit_constant(0.0, settings, label=1)
+    training = Training(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    worse = fit_constant(0.0, training, label=1)
     assert (len(worse.epochs), worse.best_epoch) == (4, 1)
-    assert fit_constant(0.0, settings, label=0).best_epoch == 10
+    assert fit_constant(0.0, training, label=0).best_epoch == 10
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_epoch():
-    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    training = Training(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
     with pytest.raises(Diverged, match=r"^diverged in epoch 1: the loss is nan, guessing has 0\.69"):
-        fit_constant(math.inf, settings, label=0)
+        fit_constant(math.inf, training, label=0)
 
 
 def test_a_finite_loss_far_above_guessing_has_diverged():
     """One exit and two classes: guessing has ln 2, so that 69.3 is the limit."""
-    settings = Settings(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
+    training = Training(10, batch_size=4, learning_rate=0.1, weight_decay=0, schedule="constant", patience=3)
     with pytest.raises(Diverged, match=r"^diverged in epoch 1: the loss is 1e\+04"):
-        fit_constant(1e4, settings, label=1)
+        fit_constant(1e4, training, label=1)
 
 
 def test_the_loss_is_the_sum_of_the_exits_cross_entropies():
@@ -200,8 +195,8 @@ def test_the_learning_rate_follows_its_schedule(schedule, progress, factor):
 
 
 def test_annealing_is_torchs_with_a_t_max_of_ten_from_epoch_to_epoch():
-    settings = Settings(25, 4, 0.1, weight_decay=0, schedule="cosine_annealing", patience=25)
-    rates = [epoch.learning_rate for epoch in fit_constant(0.0, settings, label=0).epochs]
+    training = Training(25, 4, 0.1, weight_decay=0, schedule="cosine_annealing", patience=25)
+    rates = [epoch.learning_rate for epoch in fit_constant(0.0, training, label=0).epochs]
     optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
     torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
     expected = []
@@ -222,9 +217,8 @@ def test_weight_decay_is_part_of_adams_gradient_and_apart_from_adamws(optimizer,
     Adam's first step has the length 1e-3 whatever the gradient; AdamW takes 1e-3 · 10 off beside it.
     """
     small = Architecture(width=0.1, stem_stride=2)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    examples, settings = (images, np.arange(4) % 2), Settings(1, 4, 1e-3, 10.0, "constant", 1)
-    done = train_backbone(examples, examples, 2, small, None, settings, 0, optimizer=optimizer)
+    training = BackboneTraining(1, 4, 1e-3, 10.0, "constant", 1, optimizer=optimizer)
+    done = train_backbone(Start(small, None), images(4), training, Setup(0))
     assert np.abs(1 - done.weights["features.0.1.weight"]) == pytest.approx(moved, abs=at_most_by)
 
 
@@ -237,9 +231,13 @@ def test_batches_hold_every_index_once_and_differ_by_one_at_most():
 def test_backbone_training_can_start_from_given_weights():
     small = Architecture(width=0.1, stem_stride=2)
     weights = to_arrays(Backbone(small))
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    settings = Settings(1, 4, 1e-12, weight_decay=0.0, schedule="constant", patience=1)
-    done = train_backbone(
-        (images, np.arange(4) % 2), (images, np.arange(4) % 2), 2, small, weights, settings, 0
-    )
+    training = BackboneTraining(1, 4, 1e-12, weight_decay=0.0, schedule="constant", patience=1)
+    done = train_backbone(Start(small, weights), images(4), training, Setup(0))
     assert np.allclose(done.weights["features.0.0.weight"], weights["features.0.0.weight"], atol=1e-9)
+
+
+def test_validation_sees_every_example_once_and_in_order():
+    examples = Examples((np.arange(10),), np.arange(10) % 2)
+    batches = Batches(TrainingData(examples, examples, 2), 3, 4, lambda rows: torch.tensor(rows[0]))
+    assert [inputs.tolist() for inputs, _ in batches.validation()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert batches.steps == 4
