@@ -26,12 +26,13 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if len(labels) == 0 or not np.isfinite(logits).all():
         raise ValueError("temperatures need at least one validation image and finite logits")
     set_deterministic(threads=1)
-    targets = torch.tensor(labels)
-    exits = torch.tensor(logits, dtype=torch.float64).unbind(dim=1)
+    targets = torch.tensor(labels)  # (N,)
+    exits = torch.tensor(logits, dtype=torch.float64).unbind(dim=1)  # 4 × (N, C)
     return np.array([_fit_temperature(exit_, targets) for exit_ in exits])
 
 
 def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    # its logarithm may be any number, where a temperature has to stay above 0
     log_temperature = torch.tensor(math.log(START), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [log_temperature],
@@ -42,11 +43,11 @@ def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
     )
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
+        optimizer.zero_grad()  # LBFGS calls this several times per step: gradients would add up
         loss = F.cross_entropy(logits / log_temperature.exp(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # all 50 iterations
     low, high = LIMITS
     return min(max(math.exp(log_temperature.item()), low), high)

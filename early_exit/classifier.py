@@ -34,6 +34,7 @@ class DistortionNet(nn.Module):
         self.first = nn.Conv2d(3, 32, 3, stride=2)
         self.second = nn.Conv2d(32, 16, 3)
         self.third = nn.Conv2d(16, 1, 1)
+        # k3 s2: (size - 3) // 2 + 1; k3: 2 less; each maxpool halves
         side = (((size - 3) // 2 + 1 - 2) // 2) // 2
         self.linear = nn.Linear(side * side, kinds)
 
@@ -45,20 +46,23 @@ class DistortionNet(nn.Module):
         to, and that as a 4×4 one on the four pixels of each 2×2 square: the same function and gradients up
         to rounding, several times faster.
         """
-        x = spectra.unsqueeze(1).to(torch.float32) / self.brightest
-        first = self.first.weight.sum(dim=1, keepdim=True)  # three equal channels: their kernels add up
+        x = spectra.unsqueeze(1).to(torch.float32) / self.brightest  # (N, 1, size, size)
+        # (32, 1, 3, 3); the three channels are equal, so their kernels add up
+        first = self.first.weight.sum(dim=1, keepdim=True)
         kernel = F.conv_transpose2d(self.second.weight, first, stride=2)  # (16, 1, 7, 7)
         assert self.first.bias is not None
         assert self.second.bias is not None
+        # the first layer's bias reaches every tap of the second
         bias = self.second.bias + self.second.weight.sum(dim=(2, 3)) @ self.first.bias
-        odd = self.size % 2
+        odd = self.size % 2  # an odd side gets a black line: squares must be whole
         squares = F.pixel_unshuffle(F.pad(x, (0, odd, 0, odd)), 2)  # (N, 4, size/2, size/2)
-        x = F.conv2d(squares, F.pixel_unshuffle(F.pad(kernel, (0, 1, 0, 1)), 2), bias)
-        side = (self.size - 7) // 2 + 1
-        x = F.max_pool2d(x[:, :, :side, :side], 2)
-        x = F.max_pool2d(self.third(x), 2)
-        logits: Tensor = self.linear(x.flatten(1))
-        return logits.unsqueeze(1)
+        # (16, 4, 4, 4), as the squares are laid out
+        kernel = F.pixel_unshuffle(F.pad(kernel, (0, 1, 0, 1)), 2)
+        x = F.conv2d(squares, kernel, bias)  # (N, 16, side, side)
+        x = F.max_pool2d(x, 2)  # (N, 16, side/2, side/2)
+        x = F.max_pool2d(self.third(x), 2)  # (N, 1, side/4, side/4)
+        logits: Tensor = self.linear(x.flatten(1))  # (N, kinds)
+        return logits.unsqueeze(1)  # one exit: the loop trains it as it trains the four
 
 
 def load_classifier(
@@ -83,7 +87,7 @@ def train_classifier(data: TrainingData, training: Training, setup: Setup) -> Fi
     (spectra,) = data.train.arrays
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setup.seed)
-        released = spectra.dtype == np.uint8
+        released = spectra.dtype == np.uint8  # ours are float16
         net = DistortionNet(spectra.shape[-1], data.classes, released_spectra=released).to(setup.device)
 
     def to_tensor(rows: tuple[np.ndarray, ...]) -> Tensor:
@@ -102,6 +106,7 @@ def classify(net: DistortionNet, spectra: np.ndarray, threads: int = 1) -> tuple
     net.eval()
     with torch.inference_mode():
         rows = [net(torch.tensor(spectra[i : i + 1]))[0] for i in range(len(spectra))]
+    # (N, kinds), of no spectra too; softmax in float64, as of the experts' logits
     logits = torch.cat([*rows, torch.empty(0, net.linear.out_features)]).to(torch.float64)
-    confidence, kind = logits.softmax(dim=1).max(dim=1)
+    confidence, kind = logits.softmax(dim=1).max(dim=1)  # (N,) each
     return kind.numpy(), confidence.numpy()

@@ -43,13 +43,13 @@ def cost_of(blocks: Sequence[nn.Module]) -> tuple[Block, ...]:
     Raises ``BackboneError`` for a block that does not make one map (1, channels, height, width).
     """
     found = []
-    x = torch.empty(1, 3, SIDE, SIDE, device="meta")
+    x = torch.empty(1, 3, SIDE, SIDE, device="meta")  # a shape without numbers
     with torch.no_grad():
         for number, block in enumerate(blocks):
-            shape_only = copy.deepcopy(block).eval().to("meta")
+            shape_only = copy.deepcopy(block).eval().to("meta")  # a copy: ``to`` would empty the block itself
             try:
                 with FlopCounterMode(display=False, custom_mapping=_PER_ELEMENT_COSTS) as counter:
-                    x = shape_only(x)
+                    x = shape_only(x)  # (1, C, h, w)
             except RuntimeError as error:
                 given = " × ".join(str(length) for length in x.shape[1:])
                 raise BackboneError(
@@ -67,6 +67,7 @@ def cost_of(blocks: Sequence[nn.Module]) -> tuple[Block, ...]:
 
 
 def _per_element(shape: Sequence[int], *_: Any, **__: Any) -> int:
+    # twice, since the counter's total is halved above: it is in operations, a multiply-accumulate has two
     return 2 * PER_ELEMENT * prod(shape)
 
 

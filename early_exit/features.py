@@ -26,9 +26,9 @@ def normalise(images: np.ndarray) -> Tensor:
 
     The memory stays channels last, as convolutions on a CPU like it.
     """
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    scaled = torch.tensor(images).to(torch.float32).div_(255.0)
-    return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)  # (3,)
+    scaled = torch.tensor(images).to(torch.float32).div_(255.0)  # (N, H, W, 3): the last axis meets the (3,)
+    return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)  # (N, 3, H, W), a view: nothing is moved
 
 
 def extract(
@@ -44,7 +44,8 @@ def extract(
     with torch.inference_mode():
         for batch, count in batches(images, device):
             for column, vector in zip(columns, backbone(batch), strict=True):
-                column.append(vector[:count].cpu().numpy())
+                column.append(vector[:count].cpu().numpy())  # (count, D_k): without the filling
+    # no images make arrays too, (0, D_k)
     empty = [np.empty((0, size), np.float32) for size in backbone.pooled_sizes]
     first, second, third, final = (np.concatenate([e, *c]) for e, c in zip(empty, columns, strict=True))
     return first, second, third, final
@@ -58,7 +59,7 @@ def batches(images: np.ndarray, device: str) -> Iterator[tuple[Tensor, int]]:
     """
     size = _batch_size(images, device)
     for start in range(0, len(images), size):
-        some = images[start : start + size]
+        some = images[start : start + size]  # (B, H, W, 3), the last one with fewer
         missing = size - len(some) if device == "cpu" else 0
         filled = np.concatenate([some, np.zeros((missing, *some.shape[1:]), np.uint8)])
         yield normalise(filled).to(device), len(some)

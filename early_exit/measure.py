@@ -69,10 +69,10 @@ def measure(
     sent: list[dict[str, int]] = []
     with torch.inference_mode():
         for repeat in range(warm_ups + repeats):
-            image, watch = images[repeat % len(images)], _Watch(device)
+            image, watch = images[repeat % len(images)], _Watch(device)  # (H, W, 3)
             watch.time("classifier", partial(_classify, classifier, image, spectrum_size))
             sizes = _infer(watch, backbone, heads, image)
-            if repeat >= warm_ups:
+            if repeat >= warm_ups:  # the first passes allocate, and on a GPU choose their kernels
                 sent.append(sizes)
                 for name, seconds in watch.seconds.items():
                     samples.setdefault(name, []).append(seconds)
@@ -96,7 +96,7 @@ class _Watch:
         self.seconds: dict[str, float] = {}
 
     def time(self, name: str, step: Callable[[], Result]) -> Result:
-        self._synchronise()
+        self._synchronise()  # a GPU works on after a call returns: its earlier work is not this step's
         start = time.perf_counter()
         result = step()
         self._synchronise()
@@ -110,7 +110,7 @@ class _Watch:
 
 def _classify(classifier: DistortionNet, image: np.ndarray, spectrum_size: int) -> None:
     transform = released_spectrum if classifier.released_spectra else spectrum
-    logits = classifier(torch.tensor(transform(image, spectrum_size)[None]))
+    logits = classifier(torch.tensor(transform(image, spectrum_size)[None]))  # (1, 1, kinds)
     logits.double().softmax(dim=2).max(dim=2)
 
 
@@ -119,8 +119,8 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, image: np.ndarray) -
     device = watch.device
 
     def answer(number: int, x: Tensor) -> Tensor:
-        x = backbone.stage(number, x)
-        logits = heads.exits[number - 1](backbone.pool(number, x))
+        x = backbone.stage(number, x)  # (1, C, h, w)
+        logits = heads.exits[number - 1](backbone.pool(number, x))  # (1, classes)
         logits.double().softmax(dim=1).max(dim=1)
         return x
 
@@ -132,7 +132,7 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, image: np.ndarray) -
         data = watch.time(f"encode {payload}", partial(_encode, payload, third))
         watch.time(f"decode {payload}", partial(_decode, payload, data, third))
         sizes[payload] = len(data)
-    sent = third.contiguous()
+    sent = third.contiguous()  # no longer channels last, as a map that has come over a link
     watch.time("cloud", lambda: answer(4, sent))
     watch.time("whole", partial(_answer_whole, backbone, heads, image, device))
     return sizes

@@ -46,7 +46,7 @@ def layout(architecture: Architecture) -> Layout:
     name = architecture.backbone
     fixed = recipe(name).branch_blocks
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # fresh weights draw numbers that no caller should miss
             blocks = cost_of(_blocks(architecture))
         branches = fixed or branch_blocks(blocks)
     except BackboneError as error:
@@ -72,10 +72,12 @@ class Backbone(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
+        # blocks stay numbered through all stages, so that weights keep torchvision's names
         self.features = nn.Sequential(*_blocks(architecture))
         found = layout(architecture)
         self.stages = found.stages
         channels = [found.blocks[end - 1].channels for _, end in self.stages]
+        # a branch sees a map's four quarters, the final exit the whole map (docs/paper.md §5)
         self.pooled_sizes = (4 * channels[0], 4 * channels[1], 4 * channels[2], channels[3])
         """Length of each exit's vector: 96, 256, 640 and 1,280 of a MobileNetV2 of width 1."""
 
@@ -83,7 +85,7 @@ class Backbone(nn.Module):
         """Feature map (N, C, h, w) after stage 1…4 of the map after the stage before it."""
         first, end = self.stages[number - 1]
         for block in range(first, end):
-            x = self.features[block](x)
+            x = self.features[block](x)  # (N, C, h, w), a C, h and w of each block's own
         return x
 
     def pool(self, number: int, x: Tensor) -> Tensor:
@@ -94,8 +96,8 @@ class Backbone(nn.Module):
         """Normalised images (N, 3, H, W) to the four exits' vectors (N, D_k)."""
         vectors = []
         for number in (1, 2, 3, 4):
-            x = self.stage(number, x)
-            vectors.append(self.pool(number, x))
+            x = self.stage(number, x)  # (N, C_k, h_k, w_k)
+            vectors.append(self.pool(number, x))  # (N, 4 · C_k), and (N, C_4) of the last
         return vectors[0], vectors[1], vectors[2], vectors[3]
 
 
@@ -106,10 +108,10 @@ def pool_quarters(x: Tensor) -> Tensor:
     gradient of adaptive pooling on CUDA.
     """
     height, width = x.shape[2], x.shape[3]
-    rows = (slice(0, (height + 1) // 2), slice(height // 2, height))
+    rows = (slice(0, (height + 1) // 2), slice(height // 2, height))  # rounded up, rounded down
     columns = (slice(0, (width + 1) // 2), slice(width // 2, width))
-    means = [x[:, :, row, column].mean(dim=(2, 3)) for row in rows for column in columns]
-    return torch.stack(means, dim=2).flatten(1)
+    means = [x[:, :, row, column].mean(dim=(2, 3)) for row in rows for column in columns]  # 4 × (N, C)
+    return torch.stack(means, dim=2).flatten(1)  # (N, C, 4) to (N, 4·C): a channel's quarters side by side
 
 
 class Heads(nn.Module):
@@ -123,8 +125,9 @@ class Heads(nn.Module):
     def forward(self, vectors: Sequence[Tensor]) -> Tensor:
         """The four vectors (N, D_k) to logits (N, 4, classes)."""
         *branches, final = vectors
-        inputs = [*branches, self.dropout(final)]
-        return torch.stack([exit_(x) for exit_, x in zip(self.exits, inputs, strict=True)], dim=1)
+        inputs = [*branches, self.dropout(final)]  # as torchvision's classifier has it; branches have none
+        logits = [exit_(x) for exit_, x in zip(self.exits, inputs, strict=True)]  # 4 × (N, classes)
+        return torch.stack(logits, dim=1)  # (N, 4, classes)
 
 
 def load_weights(tensors: Mapping[str, np.ndarray], architecture: Architecture) -> Backbone:
@@ -134,6 +137,7 @@ def load_weights(tensors: Mapping[str, np.ndarray], architecture: Architecture) 
     """
     backbone = Backbone(architecture)
     shapes = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    # an Identity stands where a block was dropped: it has no weights to take
     dropped = tuple(f"features.{i}." for i, x in enumerate(backbone.features) if isinstance(x, nn.Identity))
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
     check_weights(kept, shapes, str(architecture))
@@ -167,10 +171,11 @@ def predict_logits(heads: Heads, vectors: Sequence[np.ndarray], threads: int = 1
     """
     set_deterministic(threads)
     heads.eval()
-    tensors = [torch.tensor(vector) for vector in vectors]
+    tensors = [torch.tensor(vector) for vector in vectors]  # (N, D_k) each
     with torch.inference_mode():
-        rows = [heads([x[i : i + 1] for x in tensors]) for i in range(len(tensors[0]))]
+        rows = [heads([x[i : i + 1] for x in tensors]) for i in range(len(tensors[0]))]  # N × (1, 4, classes)
     classes = heads.exits[0].out_features
+    # an empty part gives no images their shape too: (0, 4, classes)
     return torch.cat([*rows, torch.empty(0, 4, classes)]).numpy()  # type: ignore[call-overload]
 
 
@@ -183,6 +188,7 @@ def fold_batchnorm(backbone: Backbone) -> Backbone:
     """
     folded = copy.deepcopy(backbone).eval()
     for module in folded.modules():
+        # a subclass with a forward of its own may run its parts in another order
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             _fold_pairs(module)
     return folded.to(memory_format=torch.channels_last)
@@ -192,7 +198,7 @@ def _fold_pairs(sequential: nn.Sequential) -> None:
     for (name, layer), (following, batch_norm) in pairwise(list(sequential.named_children())):
         if isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d):
             setattr(sequential, name, fuse_conv_bn_eval(layer, batch_norm))
-            setattr(sequential, following, nn.Identity())
+            setattr(sequential, following, nn.Identity())  # keeps the numbers of what comes after it
 
 
 def to_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

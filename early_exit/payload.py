@@ -31,6 +31,7 @@ def encode(payload: str, feature_map: np.ndarray) -> bytes:
         case "float32":
             return feature_map.astype("<f4").tobytes()
         case "float16":
+            # beyond it the cast would give infinity without a word
             if np.abs(feature_map).max() > np.finfo(np.float16).max:
                 raise ValueError("the feature map holds a value beyond 65504: float16 cannot send it")
             return feature_map.astype("<f2").tobytes()
@@ -52,7 +53,7 @@ def decode(payload: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
             (header,) = np.frombuffer(data, HEADER, count=1)
             codes = np.frombuffer(data, np.uint8, offset=HEADER.itemsize).reshape(shape)
             scale, zero_point = np.float32(header["scale"]), np.float32(header["zero_point"])
-            return codes * scale + zero_point
+            return codes * scale + zero_point  # float32: uint8 times a float32 scalar
     raise ValueError(f"unknown payload {payload!r}: it is one of {', '.join(PAYLOADS)}")
 
 
@@ -61,6 +62,7 @@ def _quantise(feature_map: np.ndarray) -> bytes:
     header = np.zeros(1, HEADER)
     header["zero_point"] = low = feature_map.min()
     header["scale"] = scale = (feature_map.max() - low) / np.float32(255)
+    # in [0, 255], up to rounding that rint takes away
     codes = np.rint((feature_map - low) / scale) if scale else np.zeros_like(feature_map)
     return header.tobytes() + codes.astype(np.uint8).tobytes()
 
@@ -78,11 +80,11 @@ def final_answers(
     answers: dict[str, list[np.ndarray]] = {payload: [] for payload in PAYLOADS}
     with torch.inference_mode():
         for batch, count in batches(images, device):
-            after_3 = backbone.stage(3, backbone.stage(2, backbone.stage(1, batch)))
-            maps = after_3.cpu().contiguous().numpy()
+            after_3 = backbone.stage(3, backbone.stage(2, backbone.stage(1, batch)))  # (B, C, h, w)
+            maps = after_3.cpu().contiguous().numpy()  # channels last until here; payloads hold (C, h, w)
             for payload, found in answers.items():
                 sent = np.stack([decode(payload, encode(payload, one), one.shape) for one in maps])
-                vectors = backbone.pool(4, backbone.stage(4, torch.tensor(sent).to(device)))
-                found.append(heads.exits[3](vectors).argmax(dim=1)[:count].cpu().numpy())
+                vectors = backbone.pool(4, backbone.stage(4, torch.tensor(sent).to(device)))  # (B, D_4)
+                found.append(heads.exits[3](vectors).argmax(dim=1)[:count].cpu().numpy())  # (count,)
     nobody = np.empty(0, np.int64)
     return {payload: np.concatenate([nobody, *found]) for payload, found in answers.items()}
