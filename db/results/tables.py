@@ -15,7 +15,11 @@ FRACTION = "{0} >= 0 AND {0} <= 1"
 class _Result(Base):
     __abstract__ = True
 
-    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    artifact_id: Mapped[int] = mapped_column(
+        ForeignKey("artifacts.id", ondelete="CASCADE"),
+        primary_key=True,
+        sort_order=-1,  # first in the key, so that a run's rows are found by their artifacts
+    )
 
 
 class Expert(_Result):

@@ -53,7 +53,7 @@ def upgrade() -> None:
         sa.Column("artifact_id", sa.Integer(), nullable=False),
         sa.CheckConstraint("confidence >= 0 AND confidence <= 1"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("image", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "image"),
     )
     op.create_table(
         "experts",
@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("cloud_seconds", sa.Double(), nullable=False),
         sa.Column("artifact_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("network", "payload", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "network", "payload"),
     )
     op.create_table(
         "missed_deadlines",
@@ -121,7 +121,7 @@ def upgrade() -> None:
         sa.CheckConstraint("shuffles > 1"),
         sa.CheckConstraint("t_tar_seconds >= 0"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("network", "t_tar_seconds", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "network", "t_tar_seconds"),
     )
     op.create_table(
         "outages",
@@ -146,7 +146,7 @@ def upgrade() -> None:
         sa.CheckConstraint("p_tar >= 0 AND p_tar <= 1"),
         sa.CheckConstraint("shuffles > 1"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("p_tar", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "p_tar"),
     )
     op.create_table(
         "payload_answers",
@@ -162,7 +162,7 @@ def upgrade() -> None:
         sa.CheckConstraint("agreeing BETWEEN 0 AND n"),
         sa.CheckConstraint("correct BETWEEN 0 AND n"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("payload", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "payload"),
     )
     op.create_table(
         "predictions",
@@ -178,7 +178,7 @@ def upgrade() -> None:
         sa.CheckConstraint("confidence >= 0 AND confidence <= 1"),
         sa.CheckConstraint("exit BETWEEN 1 AND 4"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("image", "exit", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "image", "exit"),
     )
     op.create_table(
         "reliability_bins",
@@ -198,7 +198,7 @@ def upgrade() -> None:
         sa.CheckConstraint("mean_confidence >= 0 AND mean_confidence <= 1"),
         sa.CheckConstraint("n > 0"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("exit", "calibrated", "bin", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "exit", "calibrated", "bin"),
     )
     op.create_table(
         "runs",
@@ -251,7 +251,7 @@ def upgrade() -> None:
         sa.Column("artifact_id", sa.Integer(), nullable=False),
         sa.CheckConstraint("seconds >= 0"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("part", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "part"),
     )
     op.create_table(
         "sweep_points",
@@ -278,7 +278,7 @@ def upgrade() -> None:
         sa.CheckConstraint("n1 + n2 + n3 + n4 = n", name="every_image_exits_once"),
         sa.CheckConstraint("p_tar >= 0 AND p_tar <= 1"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("p_tar", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "p_tar"),
     )
     op.create_table(
         "temperatures",
@@ -289,7 +289,7 @@ def upgrade() -> None:
         sa.CheckConstraint("exit BETWEEN 1 AND 4"),
         sa.CheckConstraint("temperature > 0"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("exit", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "exit"),
     )
     op.create_table(
         "training_epochs",
@@ -302,7 +302,7 @@ def upgrade() -> None:
         sa.Column("artifact_id", sa.Integer(), nullable=False),
         sa.CheckConstraint("validation_accuracy >= 0 AND validation_accuracy <= 1"),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"], ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("epoch", "artifact_id"),
+        sa.PrimaryKeyConstraint("artifact_id", "epoch"),
     )
     op.create_table(
         "jobs",
