@@ -1,5 +1,6 @@
 """Bring a database to this code's schema; refuse one that is not ours or is newer."""
 
+import re
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -16,6 +17,12 @@ HEAD = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")
 """The newest revision, by the number that its file's name begins with."""
 
 _LOCK = 7_206_118
+
+_UTC = {
+    "sqlite": r"datetime(\1, 'unixepoch')",
+    "postgresql": r"to_char(to_timestamp(\1) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')",
+}
+"""What ``utc(COLUMN)`` in a view stands for: seconds since 1970 as readable text, NULL for none."""
 
 
 def upgrade(engine: Engine) -> None:
@@ -50,9 +57,11 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     try:
         command.upgrade(config, "head")
         write_down(connection)
+        for name in reversed(VIEWS):
+            connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
         for name, definition in VIEWS.items():
-            connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
-            connection.execute(text(f"CREATE VIEW {name} AS {definition}"))
+            written = re.sub(r"\butc\((.+?)\)", _UTC[engine.dialect.name], definition)
+            connection.exec_driver_sql(f"CREATE VIEW {name} AS {written}")
     except CommandError as error:  # a revision that is none of ours
         raise DatabaseError(
             f"database '{engine.url}': {error}. Name an empty database or one of ours."

@@ -55,7 +55,7 @@ def test_the_migrated_schema_is_that_of_the_models(engine):
 
 def test_the_migration_makes_the_same_constraints_as_the_models(engine):
     migrated = constraints(engine)
-    execute(engine, *(f"DROP VIEW {view}" for view in VIEWS))
+    execute(engine, *(f"DROP VIEW {view}" for view in reversed(VIEWS)))
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     assert constraints(engine) == migrated

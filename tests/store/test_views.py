@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from db.engine import reading
+from db.engine import reading, write
+from db.models import Attempt
 from db.results.tables import (
     Classification,
     Latency,
@@ -248,6 +249,48 @@ def test_reliability_shows_every_bin_that_holds_images(run, query):
     assert rows == [constant | dict(zip(names, bin_, strict=True)) for bin_ in BINS]
 
 
+def test_own_calibration_takes_all_levels_of_an_experts_kind_together(add_run, add_artifact, query):
+    def bins(kind, level, n, confidence, accuracy):
+        row = {
+            "expert": "gaussian_blur",
+            "kind": kind,
+            "level": level,
+            "exit": 1,
+            "calibrated": True,
+            "bin": 15,
+        }
+        return {ReliabilityBin: [row | {"n": n, "mean_confidence": confidence, "accuracy": accuracy}]}
+
+    made = {
+        "a": bins("gaussian_blur", 1, 6, 1.0, 0.5),
+        "b": bins("gaussian_blur", 3, 2, 0.75, 1.0),
+        "c": bins("pristine", 0, 9, 1.0, 0.0),  # not its own kind
+    }
+    columns = {
+        name: {
+            **VARIANT,
+            "stage": "reliability",
+            "state": "succeeded",
+            "artifact_id": add_artifact(name, rows),
+        }
+        for name, rows in made.items()
+    }
+    run = add_run({name: [] for name in columns}, columns=columns)
+    constant = {"run": run.id, **VARIANT, "expert": "gaussian_blur", "exit": 1, "calibrated": 1, "images": 8}
+    # confidence (6 · 1 + 2 · 3/4)/8 and accuracy (6 · 1/2 + 2 · 1)/8
+    assert query("SELECT * FROM own_reliability") == [
+        constant | {"bin": 15, "mean_confidence": 0.9375, "accuracy": 0.625}
+    ]
+    assert query("SELECT * FROM own_calibration") == [constant | {"ece": 0.3125}]
+
+
+def test_trade_off_holds_what_accuracy_and_offloading_show(run, query):
+    parts = "SELECT * FROM accuracy JOIN offloading USING (run, fidelity, seed, policy, kind, level, p_tar, images)"
+    whole = query("SELECT * FROM trade_off ORDER BY p_tar")
+    assert whole == query(f"{parts} ORDER BY p_tar")
+    assert len(whole) == 3
+
+
 def test_outage_says_over_which_batches(run, query):
     constant = {"run": run.id, **VARIANT, "policy": "oracle", **CONDITION, "images": 4}
     constant |= {"batch_size": 2, "shuffles": 100, "p_tar": 0.8}
@@ -328,7 +371,7 @@ def test_the_classifiers_cost_in_time_is_for_asking_and_for_its_mistakes(add_run
 
 def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
     counts = {"run", "seed", "level", "images", "exit", "exits", "edge_exits"}
-    counts |= {"calibrated", "bin", "batch_size", "shuffles"}
+    counts |= {"calibrated", "bin", "batch_size", "shuffles", "job", "attempt", "peak_memory_bytes"}
     counts |= {
         "jobs",
         "cached",
@@ -351,6 +394,7 @@ def test_rates_are_floats_and_counts_integers_on_every_database(run, query):
         "payload",
         "run_state",
         "stage",
+        *("plan", "created", "finished", "started", "label", "worker", "host", "outcome"),
     }
     for view in VIEWS:
         for row in query(f"SELECT * FROM {view}"):  # noqa: S608  # a name of ours
@@ -388,4 +432,40 @@ def test_run_progress_counts_jobs_by_stage_and_state(add_run, query):
         {**constant, "stage": "sweep", "jobs": 9, "cached": 1, "waiting": 1, "queued": 2, "running": 1}
         | {"succeeded": 2, "failed": 1, "skipped": 1, "cancelled": 1},
         {**constant, **zero, "stage": "latency", "jobs": 1, "waiting": 1},
+    ]
+
+
+def test_histories_say_when_in_words(add_run, engine, query):
+    run = add_run({"a": []}, state="succeeded", created_at=1_000_000_000.75, finished_at=1_000_003_661.25)
+    attempt = {"job_id": run.jobs["a"], "worker": "worker-1", "host": "host-1", "process": 1}
+    attempts = [
+        attempt | {"attempt": 1, "started_at": 0.0, "finished_at": 86_400.5, "outcome": "succeeded"},
+        attempt | {"attempt": 2, "started_at": 86_399.0},  # still running
+    ]
+    write(engine, lambda session: session.add_all(Attempt(**columns) for columns in attempts))
+    assert query("SELECT * FROM run_history") == [
+        {"run": run.id, "plan": "full-paper", "profile": "demo", "run_state": "succeeded"}
+        | {"created": "2001-09-09 01:46:40", "finished": "2001-09-09 02:47:41", "seconds": 3660.5}
+    ]
+    names = ("run", "job", "attempt", "worker", "started", "finished", "seconds", "outcome")
+    rows = query("SELECT * FROM attempt_history ORDER BY attempt")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (
+            run.id,
+            run.jobs["a"],
+            1,
+            "worker-1",
+            "1970-01-01 00:00:00",
+            "1970-01-02 00:00:00",
+            86_400.5,
+            "succeeded",
+        ),
+        (run.id, run.jobs["a"], 2, "worker-1", "1970-01-01 23:59:59", None, None, None),
+    ]
+
+
+def test_a_running_run_has_not_finished(add_run, query):
+    add_run({"a": []})
+    assert query("SELECT run_state, finished, seconds FROM run_history") == [
+        {"run_state": "active", "finished": None, "seconds": None}
     ]
