@@ -26,10 +26,8 @@ from orchestrator.report.question import Drawing, Question
 from orchestrator.results.tables import estimate
 
 SWEPT = """
-SELECT a.fidelity, a.policy, a.kind, a.level, a.p_tar, a.overall_accuracy, o.offloading_probability
-FROM accuracy a JOIN offloading o ON o.run = a.run AND o.fidelity = a.fidelity AND o.seed = a.seed
-     AND o.policy = a.policy AND o.kind = a.kind AND o.level = a.level AND o.p_tar = a.p_tar
-WHERE a.run = :run
+SELECT fidelity, policy, kind, level, p_tar, overall_accuracy, offloading_probability
+FROM trade_off WHERE run = :run
 """
 
 

@@ -50,8 +50,6 @@ class Layout:
     """The run's own of several payloads is shown."""
     keeps: Callable[[Row], bool] = lambda _: True
     """Whether a row of the view belongs to the table."""
-    rows: str = ""
-    """SQL that makes them of the view's, where they are not those themselves; ``:run`` is the run."""
     note: str = ""
     """What a reader must know, for the caption."""
     name: str = ""
@@ -68,7 +66,12 @@ ON_THE_EDGE = Quantity("edge_accuracy", 100)
 OFFLOADED = Quantity("offloading_probability", 100)
 MILLISECONDS = Quantity("mean_seconds", 1000)
 
-HEADLINE = (
+
+def _when(calibrated: int) -> str:
+    return ("before", "after")[calibrated]
+
+
+LAYOUTS = (
     Layout(
         "accuracy",
         "Accuracy{at}: overall / on the edge, %",
@@ -85,206 +88,166 @@ HEADLINE = (
         "policy",
         of_payload=True,
     ),
-)
-"""What the paper reports."""
-
-WHERE_TIME_GOES = Layout(
-    "latency",
-    "Where time goes{at}: end to end, and the means of its parts, ms",
-    ("network", "policy", "kind", "level"),
-    (
-        Quantity("mean_seconds", 1000, "mean"),
-        Quantity("p50_seconds", 1000, "p50"),
-        Quantity("p95_seconds", 1000, "p95"),
-        Quantity("classifier_seconds", 1000, "classifier"),
-        Quantity("edge_seconds", 1000, "edge"),
-        Quantity("link_seconds", 1000, "link"),
-        Quantity("cloud_seconds", 1000, "cloud"),
+    Layout(
+        "latency",
+        "Where time goes{at}: end to end, and the means of its parts, ms",
+        ("network", "policy", "kind", "level"),
+        (
+            Quantity("mean_seconds", 1000, "mean"),
+            Quantity("p50_seconds", 1000, "p50"),
+            Quantity("p95_seconds", 1000, "p95"),
+            Quantity("classifier_seconds", 1000, "classifier"),
+            Quantity("edge_seconds", 1000, "edge"),
+            Quantity("link_seconds", 1000, "link"),
+            Quantity("cloud_seconds", 1000, "cloud"),
+        ),
+        of_payload=True,
+        name="latency_parts",
     ),
-    of_payload=True,
-    name="latency_parts",
-)
-PAYLOAD_LATENCY = Layout(
-    "latency",
-    "End-to-end latency by payload, policy classifier{at}: mean over the test images, ms",
-    ("network", "kind", "level"),
-    (MILLISECONDS,),
-    "payload",
-    keeps=lambda row: row["policy"] == CLASSIFIER,
-    name="payload_latency",
-)
-PAYLOAD_ACCURACY = Layout(
-    "payload_accuracy",
-    "What a payload costs{at}: accuracy of the final exit / answers equal to float32's, %",
-    ("expert", "kind", "level"),
-    (Quantity("final_accuracy", 100), Quantity("agreement", 100)),
-    "payload",
-    thresholds=(),
-    note="Every image is offloaded here, whatever its confidence.",
-)
-CONFUSION = Layout(
-    "classifier_confusion",
-    "What the classifier sees{at}, % of the test images",
-    ("kind", "level"),
-    (Quantity("share", 100),),
-    "predicted",
-    thresholds=(),
-)
-CLASSIFIER_COST = Layout(
-    "classifier_cost",
-    "What asking the classifier costs against knowing the kind{at}, % and points",
-    ("kind", "level"),
-    (
-        Quantity("oracle_accuracy", 100, "accuracy of oracle"),
-        Quantity("classifier_accuracy", 100, "of classifier"),
-        Quantity("accuracy_cost", 100, "accuracy lost"),
-        Quantity("offloading_cost", 100, "offloaded more"),
+    Layout(
+        "classifier_confusion",
+        "What the classifier sees{at}, % of the test images",
+        ("kind", "level"),
+        (Quantity("share", 100),),
+        "predicted",
+        thresholds=(),
+    ),
+    Layout(
+        "classifier_cost",
+        "What asking the classifier costs against knowing the kind{at}, % and points",
+        ("kind", "level"),
+        (
+            Quantity("oracle_accuracy", 100, "accuracy of oracle"),
+            Quantity("classifier_accuracy", 100, "of classifier"),
+            Quantity("accuracy_cost", 100, "accuracy lost"),
+            Quantity("offloading_cost", 100, "offloaded more"),
+        ),
+    ),
+    Layout(
+        "classifier_latency_cost",
+        "What asking the classifier costs in time{at}, ms",
+        ("network", "kind", "level"),
+        (
+            Quantity("oracle_mean_seconds", 1000, "latency of oracle"),
+            Quantity("classifier_mean_seconds", 1000, "of classifier"),
+            Quantity("latency_cost", 1000, "longer"),
+            Quantity("cost_of_asking", 1000, "for asking"),
+            Quantity("cost_of_mistakes", 1000, "for mistakes"),
+        ),
+        of_payload=True,
+    ),
+    Layout(
+        "accuracy",
+        "Every expert on every kind and level{at}: overall accuracy, %",
+        ("kind", "level"),
+        (OVERALL,),
+        "policy",
+        heading="{} expert".format,
+        keeps=lambda row: row["policy"] not in BORROWING,
+        name="cross_expert",
+    ),
+    Layout(
+        "payload_accuracy",
+        "What a payload costs{at}: accuracy of the final exit / answers equal to float32's, %",
+        ("expert", "kind", "level"),
+        (Quantity("final_accuracy", 100), Quantity("agreement", 100)),
+        "payload",
+        thresholds=(),
+        note="Every image is offloaded here, whatever its confidence.",
+    ),
+    Layout(
+        "latency",
+        "End-to-end latency by payload, policy classifier{at}: mean over the test images, ms",
+        ("network", "kind", "level"),
+        (MILLISECONDS,),
+        "payload",
+        keeps=lambda row: row["policy"] == CLASSIFIER,
+        name="payload_latency",
+    ),
+    Layout(
+        "own_calibration",
+        "Expected calibration error{at}, points",
+        ("expert", "exit"),
+        (Quantity("ece", 100),),
+        "calibrated",
+        heading=_when,
+        thresholds=(),
+        note="Every expert on its own kind, all levels together, before and after temperature scaling.",
+    ),
+    Layout(
+        "calibration",
+        "Expected calibration error by level{at}: before / after temperature scaling, points",
+        ("expert", "kind", "level"),
+        (Quantity("ece_before", 100), Quantity("ece_after", 100)),
+        "exit",
+        heading="exit {}".format,
+        thresholds=(),
+    ),
+    Layout(
+        "own_reliability",
+        "Reliability{at}: confidence / accuracy of the answers in a bin, %",
+        ("expert", "exit", "bin"),
+        (Quantity("mean_confidence", 100), Quantity("accuracy", 100)),
+        "calibrated",
+        heading=_when,
+        thresholds=(),
+        name="reliability",
+        note="Bin b of 15 holds confidences above (b - 1)/15 and up to b/15, of every expert on its own kind, all "
+        "levels together.",
+    ),
+    Layout(
+        "outage",
+        "Outage probability{at}: on the edge / overall, %",
+        ("kind", "level"),
+        (Quantity("edge_outage", 100), Quantity("overall_outage", 100)),
+        "policy",
+        thresholds=outage.THRESHOLDS,
+        note="An outage: a batch of {batch_size} test images of which less than p_tar are right, over {shuffles} "
+        "shuffles; one that has no answer on the edge is none there.",
+    ),
+    Layout(
+        "deadlines",
+        "Missed deadlines{at}, % of the batches",
+        ("network", "policy", "kind", "level"),
+        (Quantity("missed", 100),),
+        "t_tar_seconds",
+        heading="{:g} s".format,
+        of_payload=True,
+        keeps=lambda row: row["t_tar_seconds"] in SHOWN_DEADLINES,
+        note="Missed: a batch of {batch_size} test images of which less than p_tar are right, or that take longer "
+        "than t_tar on average; over {shuffles} shuffles.",
+    ),
+    Layout(
+        "ablation",
+        "Fidelities of the oracle policy{at}, %, and their difference to corrected, points",
+        ("kind", "level", "fidelity"),
+        (
+            Quantity("overall_accuracy", 100, "overall accuracy"),
+            Quantity("overall_accuracy_gain", 100, "difference"),
+            Quantity("edge_exit_probability", 100, "edge exits"),
+            Quantity("edge_exit_gain", 100, "difference"),
+            Quantity("edge_accuracy", 100, "edge accuracy"),
+            Quantity("edge_accuracy_gain", 100, "difference"),
+        ),
+        keeps=lambda row: row["policy"] == ORACLE,
+        note="Differences are taken seed by seed.",
+    ),
+    Layout(
+        "paper_comparison",
+        "Published and ours{at}, %",
+        ("policy", "kind", "level"),
+        (
+            Quantity("published_overall_accuracy", 100, "overall accuracy: published", ours=False),
+            Quantity("overall_accuracy", 100, "ours"),
+            Quantity("published_edge_exit_probability", 100, "edge exits: published", ours=False),
+            Quantity("edge_exit_probability", 100, "ours"),
+            Quantity("published_edge_accuracy", 100, "edge accuracy: published", ours=False),
+            Quantity("edge_accuracy", 100, "ours"),
+        ),
+        thresholds=PUBLISHED_AT,
     ),
 )
-CLASSIFIER_LATENCY_COST = Layout(
-    "classifier_latency_cost",
-    "What asking the classifier costs in time{at}, ms",
-    ("network", "kind", "level"),
-    (
-        Quantity("oracle_mean_seconds", 1000, "latency of oracle"),
-        Quantity("classifier_mean_seconds", 1000, "of classifier"),
-        Quantity("latency_cost", 1000, "longer"),
-        Quantity("cost_of_asking", 1000, "for asking"),
-        Quantity("cost_of_mistakes", 1000, "for mistakes"),
-    ),
-    of_payload=True,
-)
-CROSS_EXPERT = Layout(
-    "accuracy",
-    "Every expert on every kind and level{at}: overall accuracy, %",
-    ("kind", "level"),
-    (OVERALL,),
-    "policy",
-    heading="{} expert".format,
-    keeps=lambda row: row["policy"] not in BORROWING,
-    name="cross_expert",
-)
-
-_OWN_BINS = """
-SELECT run, fidelity, seed, expert, exit, calibrated, bin, SUM(images) AS images,
-       SUM(images * mean_confidence) / SUM(images) AS mean_confidence,
-       SUM(images * accuracy) / SUM(images) AS accuracy
-FROM reliability WHERE run = :run AND kind = expert GROUP BY run, fidelity, seed, expert, exit, calibrated, bin
-"""
-_OWN_ERROR = f"""
-SELECT run, fidelity, seed, expert, exit, calibrated,
-       SUM(images * ABS(accuracy - mean_confidence)) / SUM(images) AS ece
-FROM ({_OWN_BINS}) AS bins GROUP BY run, fidelity, seed, expert, exit, calibrated
-"""  # noqa: S608  # our own text
-
-
-def _when(calibrated: int) -> str:
-    return ("before", "after")[calibrated]
-
-
-OWN_CALIBRATION = Layout(
-    "reliability",
-    "Expected calibration error{at}, points",
-    ("expert", "exit"),
-    (Quantity("ece", 100),),
-    "calibrated",
-    heading=_when,
-    thresholds=(),
-    rows=_OWN_ERROR,
-    note="Every expert on its own kind, all levels together, before and after temperature scaling.",
-    name="own_calibration",
-)
-CALIBRATION = Layout(
-    "calibration",
-    "Expected calibration error by level{at}: before / after temperature scaling, points",
-    ("expert", "kind", "level"),
-    (Quantity("ece_before", 100), Quantity("ece_after", 100)),
-    "exit",
-    heading="exit {}".format,
-    thresholds=(),
-)
-RELIABILITY = Layout(
-    "reliability",
-    "Reliability{at}: confidence / accuracy of the answers in a bin, %",
-    ("expert", "exit", "bin"),
-    (Quantity("mean_confidence", 100), Quantity("accuracy", 100)),
-    "calibrated",
-    heading=_when,
-    thresholds=(),
-    rows=_OWN_BINS,
-    note="Bin b of 15 holds confidences above (b - 1)/15 and up to b/15, of every expert on its own kind, all "
-    "levels together.",
-)
-OUTAGE = Layout(
-    "outage",
-    "Outage probability{at}: on the edge / overall, %",
-    ("kind", "level"),
-    (Quantity("edge_outage", 100), Quantity("overall_outage", 100)),
-    "policy",
-    thresholds=outage.THRESHOLDS,
-    note="An outage: a batch of {batch_size} test images of which less than p_tar are right, over {shuffles} "
-    "shuffles; one that has no answer on the edge is none there.",
-)
-DEADLINES = Layout(
-    "deadlines",
-    "Missed deadlines{at}, % of the batches",
-    ("network", "policy", "kind", "level"),
-    (Quantity("missed", 100),),
-    "t_tar_seconds",
-    heading="{:g} s".format,
-    of_payload=True,
-    keeps=lambda row: row["t_tar_seconds"] in SHOWN_DEADLINES,
-    note="Missed: a batch of {batch_size} test images of which less than p_tar are right, or that take longer "
-    "than t_tar on average; over {shuffles} shuffles.",
-)
-ABLATION = Layout(
-    "ablation",
-    "Fidelities of the oracle policy{at}, %, and their difference to corrected, points",
-    ("kind", "level", "fidelity"),
-    (
-        Quantity("overall_accuracy", 100, "overall accuracy"),
-        Quantity("overall_accuracy_gain", 100, "difference"),
-        Quantity("edge_exit_probability", 100, "edge exits"),
-        Quantity("edge_exit_gain", 100, "difference"),
-        Quantity("edge_accuracy", 100, "edge accuracy"),
-        Quantity("edge_accuracy_gain", 100, "difference"),
-    ),
-    keeps=lambda row: row["policy"] == ORACLE,
-    note="Differences are taken seed by seed.",
-)
-PUBLISHED = Layout(
-    "paper_comparison",
-    "Published and ours{at}, %",
-    ("policy", "kind", "level"),
-    (
-        Quantity("published_overall_accuracy", 100, "overall accuracy: published", ours=False),
-        Quantity("overall_accuracy", 100, "ours"),
-        Quantity("published_edge_exit_probability", 100, "edge exits: published", ours=False),
-        Quantity("edge_exit_probability", 100, "ours"),
-        Quantity("published_edge_accuracy", 100, "edge accuracy: published", ours=False),
-        Quantity("edge_accuracy", 100, "ours"),
-    ),
-    thresholds=PUBLISHED_AT,
-)
-
-LAYOUTS = (
-    *HEADLINE,
-    WHERE_TIME_GOES,
-    CONFUSION,
-    CLASSIFIER_COST,
-    CLASSIFIER_LATENCY_COST,
-    CROSS_EXPERT,
-    PAYLOAD_ACCURACY,
-    PAYLOAD_LATENCY,
-    OWN_CALIBRATION,
-    CALIBRATION,
-    RELIABILITY,
-    OUTAGE,
-    DEADLINES,
-    ABLATION,
-    PUBLISHED,
-)
-"""All tables."""
+"""All tables, in the order in which they are shown."""
 
 
 def named(names: Sequence[str]) -> tuple[Layout, ...]:
@@ -295,6 +258,9 @@ def named(names: Sequence[str]) -> tuple[Layout, ...]:
             raise UsageError(f"--table: there is no table '{name}'.{nearest(name, known)}")
     return tuple(layout for layout in LAYOUTS if not names or layout.table in names)
 
+
+HEADLINE = named(("accuracy", "offloading", "latency"))
+"""What the paper reports."""
 
 CURVES = (
     Layout(

@@ -146,8 +146,7 @@ def _read(session: Session, layout: Layout, run: Manifest, p_tar: float | None) 
     if layout.of_payload:
         asked["payload"] = run.spec["payload"]
     where = " AND ".join(f"{name} = :{name}" for name in asked)
-    source = f"({layout.rows}) AS pooled" if layout.rows else layout.view
-    statement = f"SELECT * FROM {source} WHERE {where}"  # noqa: S608  # our own names
+    statement = f"SELECT * FROM {layout.view} WHERE {where}"  # noqa: S608  # our own names
     rows = [dict(row) for row in session.execute(text(statement), asked).mappings()]
     if rows and layout.view == "classifier_confusion":
         rows = _with_unseen(rows, run.kinds.experts)
