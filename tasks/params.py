@@ -22,6 +22,8 @@ class StageParams:
     """Whether the stage is a result that users query, so that it is always wanted."""
     deadline_seconds: ClassVar[int]
     """One attempt may take this long before it is killed."""
+    plans: ClassVar[tuple[str, ...]] = ()
+    """Those that end with this stage: a plan is full-paper's graph, cut short after such jobs."""
 
     @property
     def queue(self) -> str:
@@ -38,6 +40,7 @@ class Prepare(StageParams):
     libraries = ("numpy", "pillow")
     writes_rows = False
     deadline_seconds = 1800
+    plans = ("distorted-dataset",)
 
     dataset: str
     """Digest of the dataset."""
@@ -59,6 +62,7 @@ class Distort(StageParams):
     libraries = ("numpy", "opencv", "pillow")
     writes_rows = False
     deadline_seconds = 1800
+    plans = ("distorted-dataset",)
 
     kind: str
     kind_version: int
@@ -81,6 +85,7 @@ class Spectra(StageParams):
     libraries = ("numpy", "opencv", "pillow")
     writes_rows = False
     deadline_seconds = 1800
+    plans = ("spectra",)
 
     split: str
     kind: str
@@ -100,6 +105,7 @@ class TrainClassifier(StageParams):
     libraries = ("numpy", "torch")
     writes_rows = True
     deadline_seconds = 24 * 3600
+    plans = ("distortion-classifier",)
 
     kinds: tuple[str, ...]
     """In label order."""
@@ -119,6 +125,7 @@ class Classify(StageParams):
     libraries = ("numpy", "torch")
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("distortion-classifier",)
 
     kinds: tuple[str, ...]
     """What the classifier tells apart, in label order."""
@@ -188,6 +195,7 @@ class TrainExpert(StageParams):
     libraries = ("numpy", "torch")
     writes_rows = True
     deadline_seconds = 6 * 3600
+    plans = ("experts",)
 
     expert: str
     kinds: tuple[str, ...]
@@ -212,6 +220,7 @@ class AdaptExpert(StageParams):
     libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
     writes_rows = True
     deadline_seconds = 7 * 24 * 3600
+    plans = ("experts",)
 
     expert: str
     kinds: tuple[str, ...]
@@ -255,6 +264,7 @@ class Sweep(StageParams):
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("accuracy", "offloading", "full-paper")
 
     policy: str
     kind: str
@@ -270,6 +280,7 @@ class Reliability(StageParams):
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("accuracy", "full-paper")
 
     expert: str
     kind: str
@@ -285,6 +296,7 @@ class Outage(StageParams):
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("accuracy", "full-paper")
 
     policy: str
     kind: str
@@ -301,6 +313,7 @@ class PayloadAccuracy(StageParams):
     libraries = ("numpy", "torch", "torchvision")
     writes_rows = True
     deadline_seconds = 3 * 3600
+    plans = ("latency", "full-paper")
 
     expert: str
     kind: str
@@ -338,6 +351,7 @@ class Latency(StageParams):
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("latency", "full-paper")
 
     policy: str
     kind: str
@@ -354,6 +368,7 @@ class Deadlines(StageParams):
     libraries = ("numpy",)
     writes_rows = True
     deadline_seconds = 1800
+    plans = ("latency", "full-paper")
 
     policy: str
     kind: str
@@ -363,26 +378,5 @@ class Deadlines(StageParams):
     seed: int
 
 
-STAGES: dict[str, type[StageParams]] = {
-    params.stage: params
-    for params in (
-        Prepare,
-        Distort,
-        Spectra,
-        TrainClassifier,
-        Classify,
-        TrainBackbone,
-        Features,
-        TrainExpert,
-        AdaptExpert,
-        Predict,
-        Sweep,
-        Reliability,
-        Outage,
-        PayloadAccuracy,
-        Measure,
-        Latency,
-        Deadlines,
-    )
-}
-"""Every stage by name, in the order of the graph; the Celery task has the same name."""
+STAGES: dict[str, type[StageParams]] = {params.stage: params for params in StageParams.__subclasses__()}
+"""Every stage by name, in the order of the graph, as above; the Celery task has the same name."""

@@ -22,6 +22,7 @@ from orchestrator.plan.experts import ExpertTraining
 from orchestrator.plan.graph import Plan, Shard, Variant, cut
 from orchestrator.plan.spec import Spec
 from tasks.params import (
+    STAGES,
     Classify,
     Distort,
     Features,
@@ -34,24 +35,12 @@ from tasks.params import (
 )
 
 
-def _is_test_image(params: StageParams) -> bool:
-    return isinstance(params, Distort) or (isinstance(params, Prepare) and params.split == TEST)
+def _ends(plan: str) -> Callable[[StageParams], bool]:
+    """Whether a job is one of those that ``plan`` is for; images of other splits than test are no dataset to keep."""
+    return lambda params: plan in params.plans and not (isinstance(params, Prepare) and params.split != TEST)
 
 
-def _is_one_of(*stages: str) -> Callable[[StageParams], bool]:
-    return lambda params: params.stage in stages
-
-
-TARGETS: dict[str, Callable[[StageParams], bool]] = {
-    "distorted-dataset": _is_test_image,
-    "spectra": _is_one_of("spectra"),
-    "distortion-classifier": _is_one_of("train-classifier", "classify"),
-    "experts": _is_one_of("train-expert", "adapt-expert"),
-    "accuracy": _is_one_of("sweep", "reliability", "outage"),
-    "offloading": _is_one_of("sweep"),
-    "latency": _is_one_of("payload-accuracy", "latency", "deadlines"),
-    "full-paper": _is_one_of("sweep", "reliability", "outage", "payload-accuracy", "latency", "deadlines"),
-}
+TARGETS = {plan: _ends(plan) for params in STAGES.values() for plan in params.plans}
 """Every step of the paper's README is a plan: the graph of full-paper, cut short after these jobs."""
 
 
