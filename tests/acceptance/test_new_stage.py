@@ -51,7 +51,7 @@ def orchestrator(home, checkout):
     """``orchestrator("submit", …)`` in that checkout; it must end well."""
 
     def run(*arguments):
-        command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *arguments]
+        command = [sys.executable, "-c", "from orchestrator.main import main; main()", *arguments]
         environment = home.environment | {"PYTHONPATH": str(checkout)}
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=checkout, env=environment, check=False
