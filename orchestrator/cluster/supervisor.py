@@ -187,6 +187,9 @@ def main() -> None:
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
+        os.dup(
+            held.fileno()
+        )  # the kernel frees the lock with the process: who waits for it waits for all of it
         try:
             Supervisor(place, place.home).run()
         except InfrastructureError as error:

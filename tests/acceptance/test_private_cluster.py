@@ -6,11 +6,14 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
 import psutil
 import pytest
+
+from orchestrator.locks import is_held, supervisor_lock
 
 FEWER = {
     "expert.epochs": 2,
@@ -142,3 +145,32 @@ def test_a_worker_without_a_cluster_is_told_to_start_one(home):
     assert done.stderr == (
         f"error: no private cluster is running under '{home.path}'. Start one: orchestrator up\n"
     )
+
+
+ENDS_LATE = """
+import atexit, pathlib, sys, time
+
+def linger():
+    gate, said = map(pathlib.Path, sys.argv[1:])
+    said.touch()
+    while not gate.exists():
+        time.sleep(0.01)
+
+atexit.register(linger)
+from orchestrator.cluster import supervisor
+supervisor.main()
+"""
+
+
+def test_a_supervisor_holds_its_lock_until_its_process_is_gone(new_home, tmp_path, wait):
+    """Commands wait for the lock, and no process may be left when they end."""
+    home = new_home()
+    assert home.command("migrate").returncode == 0
+    gate, said = tmp_path / "gate", tmp_path / "said"
+    command = [sys.executable, "-c", ENDS_LATE, gate, said]
+    process = subprocess.Popen(command, env=home.environment, cwd=home.path.parent)
+    wait(said.exists, "the end of main")
+    assert is_held(supervisor_lock(home.path))
+    gate.touch()
+    assert process.wait(timeout=60) == 0
+    assert not is_held(supervisor_lock(home.path))
