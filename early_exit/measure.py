@@ -18,6 +18,7 @@ from early_exit.determinism import set_deterministic
 from early_exit.features import normalise
 from early_exit.network import Backbone, Heads
 from early_exit.payload import decode, encode
+from early_exit.settings import Measurement
 from early_exit.spectrum import released_spectrum, spectrum
 from early_exit.vocabulary import EXITS, PAYLOADS
 
@@ -47,32 +48,33 @@ class StageTimes:
     """One for each of ``PAYLOADS``."""
 
 
-def measure(
-    backbone: Backbone,
-    heads: Heads,
-    classifier: DistortionNet,
-    images: np.ndarray,
-    spectrum_size: int,
-    device: str = "cpu",
-    threads: int = 1,
-    warm_ups: int = 50,
-    repeats: int = 200,
-) -> StageTimes:
-    """Time inferences of single uint8 images, of (N, H, W, 3) in turn, on ``device``.
+@dataclass(frozen=True)
+class Networks:
+    """What an inference passes through; ``backbone`` is one from ``fold_batchnorm``, as ``features`` runs it."""
 
-    ``backbone`` is one from ``fold_batchnorm``: the code that ``features`` runs. The classifier runs on
-    the CPU, as it does for the results.
+    backbone: Backbone
+    heads: Heads
+    classifier: DistortionNet
+
+
+def measure(
+    networks: Networks, images: np.ndarray, measurement: Measurement, device: str = "cpu"
+) -> StageTimes:
+    """Time inferences of single uint8 images, of (N, H, W, 3) in turn, on ``device``, with one thread.
+
+    The classifier runs on the CPU, as it does for the results.
     """
-    set_deterministic(threads)
-    backbone, heads, classifier = backbone.to(device).eval(), heads.to(device).eval(), classifier.eval()
+    set_deterministic(threads=1)
+    backbone, heads = networks.backbone.to(device).eval(), networks.heads.to(device).eval()
+    classifier = networks.classifier.eval()
     samples: dict[str, list[float]] = {}
     sent: list[dict[str, int]] = []
     with torch.inference_mode():
-        for repeat in range(warm_ups + repeats):
+        for repeat in range(measurement.warm_ups + measurement.repeats):
             image, watch = images[repeat % len(images)], _Watch(device)  # (H, W, 3)
-            watch.time("classifier", partial(_classify, classifier, image, spectrum_size))
+            watch.time("classifier", partial(_classify, classifier, image))
             sizes = _infer(watch, backbone, heads, image)
-            if repeat >= warm_ups:  # the first passes allocate, and on a GPU choose their kernels
+            if repeat >= measurement.warm_ups:  # the first passes allocate, and on a GPU choose their kernels
                 sent.append(sizes)
                 for name, seconds in watch.seconds.items():
                     samples.setdefault(name, []).append(seconds)
@@ -108,9 +110,9 @@ class _Watch:
             torch.cuda.synchronize()
 
 
-def _classify(classifier: DistortionNet, image: np.ndarray, spectrum_size: int) -> None:
+def _classify(classifier: DistortionNet, image: np.ndarray) -> None:
     transform = released_spectrum if classifier.released_spectra else spectrum
-    logits = classifier(torch.tensor(transform(image, spectrum_size)[None]))  # (1, 1, kinds)
+    logits = classifier(torch.tensor(transform(image, classifier.size)[None]))  # (1, 1, kinds)
     logits.double().softmax(dim=2).max(dim=2)
 
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from early_exit.exits import decide
 from early_exit.uncertainty import mean_and_ci95
-from early_exit.vocabulary import EXITS
 
 THRESHOLDS = tuple(i / 100 for i in range(50, 100, 2))
 """p_tar that outages are computed at: 0.50, 0.52 … 0.98."""
@@ -68,20 +66,13 @@ def shuffled_batches(images: int, rng: np.random.Generator, shuffles: int = SHUF
 
 
 def outage(
-    confidence: NDArray[np.float64],
-    predicted: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    p_tar: float,
-    batches: NDArray[np.int64],
-    exits: Sequence[int] = EXITS,
+    right: NDArray[np.bool_], on_edge: NDArray[np.bool_], p_tar: float, batches: NDArray[np.int64]
 ) -> Outage:
     """How often the accuracy of a batch is strictly below ``p_tar``.
 
-    ``confidence`` and ``predicted`` are (N, 4), ``labels`` is (N,), ``batches`` from ``shuffled_batches``,
-    ``exits`` as in ``decide``.
+    ``right`` and ``on_edge`` (N,) say of each image whether its answer is right and whether it was given on the
+    edge, both at ``p_tar``; ``batches`` is from ``shuffled_batches``.
     """
-    left_at, answer = decide(confidence, predicted, p_tar, exits)
-    right, on_edge = answer == labels, left_at < 4
     left = on_edge[batches].sum(axis=2)  # (shuffles, batches)
     right_there = (right & on_edge)[batches].sum(axis=2)
     edge_accuracy = right_there / np.maximum(left, 1)

@@ -12,7 +12,11 @@ from db.jobs import Claim, JobInput, Rows, renew, saved_progress
 from tasks.heartbeat import LeaseLost
 
 
-class InputBad(Exception):
+class TaskError(Exception):
+    """Root of what ends an attempt without a result, as a stage reports it."""
+
+
+class InputBad(TaskError):
     """An input's artifact is missing or altered; it must be made again before this job runs."""
 
     def __init__(self, source: JobInput, reason: str) -> None:
@@ -20,7 +24,7 @@ class InputBad(Exception):
         self.source = source
 
 
-class Refused(Exception):
+class Refused(TaskError):
     """The job cannot succeed however often it is tried."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from db.results.tables import StageTime
 from early_exit.classifier import load_classifier
-from early_exit.measure import measure
+from early_exit.measure import Networks, measure
 from early_exit.network import fold_batchnorm, load_heads, load_weights
 from tasks.backbone import planned
 from tasks.images import load_images
@@ -19,7 +19,7 @@ def compute(params: Measure, context: JobContext) -> Output:
     """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
     images, backbone = load_images(context)["pixels"], context.input("train-backbone")
     architecture = planned(params.architecture, backbone.params["backbone_version"])
-    times = measure(
+    networks = Networks(
         fold_batchnorm(load_weights(backbone.load(), architecture)),
         load_heads(heads_of(context.input("train-expert").load())),
         load_classifier(
@@ -27,12 +27,8 @@ def compute(params: Measure, context: JobContext) -> Output:
             params.spectrum_size,
             released_spectra=params.released_spectra,
         ),
-        images,
-        params.spectrum_size,
-        params.device,
-        warm_ups=params.measurement.warm_ups,
-        repeats=params.measurement.repeats,
     )
+    times = measure(networks, images, params.measurement, params.device)
     seconds = {name: getattr(times, name) for name in PARTS}
     sizes = {"whole": images[0].nbytes}
     for name, payload in times.payloads.items():

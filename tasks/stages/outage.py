@@ -1,9 +1,11 @@
 """outage: batches of one policy that are right less often than p_tar, on the edge and in all."""
 
 from db.results.tables import Outage as OutageRow
+from early_exit.exits import decide
 from early_exit.outage import THRESHOLDS, outage, shuffled_batches
 from early_exit.policies import policy
 from early_exit.randomness import generator
+from early_exit.vocabulary import EXITS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Outage
@@ -18,7 +20,8 @@ def compute(params: Outage, context: JobContext) -> Output:
     shuffles, _, size = batches.shape
     rows = []
     for p_tar in THRESHOLDS:
-        found = outage(said.confidence, said.predicted, said.labels, p_tar, batches, asked.exits)
+        exits, answer = decide(said.confidence, said.predicted, p_tar, asked.exits)
+        found = outage(answer == said.labels, exits < EXITS[-1], p_tar, batches)
         rows.append(
             {
                 "p_tar": p_tar,

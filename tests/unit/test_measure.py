@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from early_exit.classifier import DistortionNet
-from early_exit.measure import measure
+from early_exit.measure import Networks, measure
 from early_exit.network import Backbone, Heads, fold_batchnorm
-from early_exit.settings import Architecture
+from early_exit.settings import Architecture, Measurement
 
 
 def test_every_part_takes_time_and_the_payloads_are_the_map_after_stage_3():
@@ -14,7 +14,11 @@ def test_every_part_takes_time_and_the_payloads_are_the_map_after_stage_3():
     backbone = Backbone(Architecture(width=0.1, stem_stride=1))
     heads = Heads(backbone.pooled_sizes, classes=2)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    times = measure(fold_batchnorm(backbone), heads, DistortionNet(32), images, 32, warm_ups=1, repeats=3)
+    times = measure(
+        Networks(fold_batchnorm(backbone), heads, DistortionNet(32)),
+        images,
+        Measurement(warm_ups=1, repeats=3),
+    )
     parts = asdict(times)
     payloads = parts.pop("payloads")
     assert all(value > 0 for value in parts.values())

@@ -5,6 +5,7 @@ import pytest
 
 from early_exit.exits import decide
 from early_exit.outage import batch_size, missed_deadline, outage, shuffled_batches
+from early_exit.vocabulary import EXITS
 
 # Six images, two exits that matter: the first says 1, the last says 2. (confidence at exit 1, label)
 #   0: leaves at exit 1, right    2: leaves, wrong     4: stays, right in the cloud
@@ -16,8 +17,14 @@ LABELS = np.array([1, 1, 0, 0, 2, 2])
 BATCHES = np.array([[[0, 1, 4], [2, 3, 5]], [[0, 2, 3], [3, 4, 5]]])
 
 
+def judged(confidence, predicted, labels, p_tar, batches, exits=EXITS):
+    """The outage of what a policy with these exits answers at ``p_tar``."""
+    left_at, answer = decide(confidence, predicted, p_tar, exits)
+    return outage(answer == labels, left_at < 4, p_tar, batches)
+
+
 def test_outage_counts_batches_that_are_right_less_often_than_the_target():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES)
+    found = judged(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES)
     # On the edge: 2/2, 0/1 | 1/2, nobody: outages 0, 1 | 1, 0. Mean of 1/2 and 1/2, which do not vary.
     assert (found.edge.mean, found.edge.ci95) == (0.5, 0.0)
     # Overall: 3/3, 1/3 | 1/3, 2/3: outages 0, 1 | 1, 1. Shuffles give 1/2 and 1: mean 3/4, s = √2/4,
@@ -27,19 +34,19 @@ def test_outage_counts_batches_that_are_right_less_often_than_the_target():
 
 
 def test_a_batch_that_leaves_nobody_on_the_edge_is_no_outage_of_the_edge():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.95, BATCHES)  # above 0.9: all are offloaded
+    found = judged(CONFIDENCE, PREDICTED, LABELS, 0.95, BATCHES)  # above 0.9: all are offloaded
     assert (found.edge.mean, found.without_edge) == (0.0, 1.0)
 
 
 def test_without_a_cloud_nobody_is_left_out_of_the_edge():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES, (1, 2, 3))
+    found = judged(CONFIDENCE, PREDICTED, LABELS, 0.8, BATCHES, (1, 2, 3))
     # Images 3 to 5 leave at exit 3, and exit 1, the surest of three, says 1: right are 0 and 1 alone.
     # 2/3, 0/3 | 1/3, 0/3: below 0.8 everywhere, on the edge as overall.
     assert (found.edge.mean, found.overall.mean, found.without_edge) == (1.0, 1.0, 0.0)
 
 
 def test_without_an_edge_it_makes_no_promise_there():
-    found = outage(CONFIDENCE, PREDICTED, LABELS, 0.6, BATCHES, (4,))
+    found = judged(CONFIDENCE, PREDICTED, LABELS, 0.6, BATCHES, (4,))
     # The final exit says 2: right are 4 and 5. 1/3, 1/3 | 0/3, 2/3: below 0.6 but for the last.
     assert (found.edge.mean, found.without_edge) == (0.0, 1.0)
     assert found.overall.mean == 0.75
@@ -49,7 +56,7 @@ def test_an_accuracy_of_exactly_the_target_is_no_outage():
     confidence, predicted = np.full((10, 4), 0.9), np.ones((10, 4), np.int64)
     labels = np.array([1] * 8 + [0] * 2)
     batches = np.stack([[np.arange(10)]] * 2)
-    exact, above = (outage(confidence, predicted, labels, p_tar, batches) for p_tar in (0.8, 0.82))
+    exact, above = (judged(confidence, predicted, labels, p_tar, batches) for p_tar in (0.8, 0.82))
     assert (exact.edge.mean, exact.overall.mean) == (0.0, 0.0)
     assert (above.edge.mean, above.overall.mean) == (1.0, 1.0)
 
@@ -70,7 +77,7 @@ def test_without_a_deadline_what_is_missed_is_the_overall_outage():
     confidence, predicted = rng.random((200, 4)), rng.integers(0, 2, (200, 4))
     labels = rng.integers(0, 2, 200)
     batches = shuffled_batches(200, np.random.default_rng(1))
-    found = outage(confidence, predicted, labels, 0.5, batches)
+    found = judged(confidence, predicted, labels, 0.5, batches)
     _, answer = decide(confidence, predicted, 0.5)
     (late,) = missed_deadline(answer == labels, np.ones(200), 0.5, (2.5,), batches)
     assert late == found.overall
