@@ -17,6 +17,7 @@ from early_exit.backbone import BackboneError, Blocks, recipe
 from early_exit.cost import Block, branch_blocks, cost_of
 from early_exit.determinism import set_deterministic
 from early_exit.settings import Architecture
+from early_exit.vocabulary import EXITS
 from early_exit.weights import WeightsError, check_weights
 
 DROPOUT = 0.2
@@ -41,12 +42,12 @@ class Layout:
 def layout(architecture: Architecture) -> Layout:
     """Where the branches stand: as the backbone's file fixes it, or where the cost puts them.
 
-    Raises ``BackboneError`` for a network that cannot be cut so.
+    Raises ``BackboneError`` for a network that cannot be cut that way.
     """
     name = architecture.backbone
     fixed = recipe(name).branch_blocks
     try:
-        with torch.random.fork_rng(devices=[]):  # fresh weights draw numbers that no caller should miss
+        with torch.random.fork_rng(devices=[]):  # fresh weights must not advance the caller's stream
             blocks = cost_of(_blocks(architecture))
         branches = fixed or branch_blocks(blocks)
     except BackboneError as error:
@@ -85,7 +86,7 @@ class Backbone(nn.Module):
         """Feature map (N, C, h, w) after stage 1…4 of the map after the stage before it."""
         first, end = self.stages[number - 1]
         for block in range(first, end):
-            x = self.features[block](x)  # (N, C, h, w), a C, h and w of each block's own
+            x = self.features[block](x)  # (N, C, h, w); each block may change C, h and w
         return x
 
     def pool(self, number: int, x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised images (N, 3, H, W) to the four exits' vectors (N, D_k)."""
         vectors = []
-        for number in (1, 2, 3, 4):
+        for number in EXITS:
             x = self.stage(number, x)  # (N, C_k, h_k, w_k)
             vectors.append(self.pool(number, x))  # (N, 4 · C_k), and (N, C_4) of the last
         return vectors[0], vectors[1], vectors[2], vectors[3]
@@ -167,7 +168,7 @@ def load_heads(tensors: Mapping[str, np.ndarray]) -> Heads:
 def predict_logits(heads: Heads, vectors: Sequence[np.ndarray], threads: int = 1) -> np.ndarray:
     """Logits float32 (N, 4, classes) of four float32 arrays (N, D_k); on the CPU.
 
-    One image at a time: a matrix product's bits depend on its number of rows, a shard's must not.
+    One image at a time: the bits of a matrix product depend on how many rows it has, and a result's must not.
     """
     set_deterministic(threads)
     heads.eval()
@@ -175,7 +176,7 @@ def predict_logits(heads: Heads, vectors: Sequence[np.ndarray], threads: int = 1
     with torch.inference_mode():
         rows = [heads([x[i : i + 1] for x in tensors]) for i in range(len(tensors[0]))]  # N × (1, 4, classes)
     classes = heads.exits[0].out_features
-    # an empty part gives no images their shape too: (0, 4, classes)
+    # the empty part gives the right shape for no images too: (0, 4, classes)
     return torch.cat([*rows, torch.empty(0, 4, classes)]).numpy()  # type: ignore[call-overload]
 
 

@@ -1,4 +1,4 @@
-"""How an offloaded image's feature map is sent to the cloud, and what each form costs in answers (docs/paper.md §11).
+"""How an offloaded image's feature map is sent to the cloud, and which answers it then gets (docs/paper.md §11).
 
 ``json``: nested lists as text, as in the released code; ``float32``: the raw numbers; ``float16``: rounded to
 half precision; ``uint8``: 256 levels between the map's own smallest and largest value.
@@ -31,7 +31,7 @@ def encode(payload: str, feature_map: np.ndarray) -> bytes:
         case "float32":
             return feature_map.astype("<f4").tobytes()
         case "float16":
-            # beyond it the cast would give infinity without a word
+            # beyond it the cast would silently give infinity
             if np.abs(feature_map).max() > np.finfo(np.float16).max:
                 raise ValueError("the feature map holds a value beyond 65504: float16 cannot send it")
             return feature_map.astype("<f2").tobytes()
@@ -58,7 +58,7 @@ def decode(payload: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _quantise(feature_map: np.ndarray) -> bytes:
-    """A map of one value has scale 0 and codes 0."""
+    """The bytes of ``uint8``; a map of one value has scale 0 and codes 0."""
     header = np.zeros(1, HEADER)
     header["zero_point"] = low = feature_map.min()
     header["scale"] = scale = (feature_map.max() - low) / np.float32(255)
@@ -83,8 +83,9 @@ def final_answers(
             after_3 = backbone.stage(3, backbone.stage(2, backbone.stage(1, batch)))  # (B, C, h, w)
             maps = after_3.cpu().contiguous().numpy()  # channels last until here; payloads hold (C, h, w)
             for payload, found in answers.items():
-                sent = np.stack([decode(payload, encode(payload, one), one.shape) for one in maps])
-                vectors = backbone.pool(4, backbone.stage(4, torch.tensor(sent).to(device)))  # (B, D_4)
+                arrived = [decode(payload, encode(payload, one), one.shape) for one in maps]  # B × (C, h, w)
+                sent = torch.tensor(np.stack(arrived)).to(device)  # (B, C, h, w)
+                vectors = backbone.pool(4, backbone.stage(4, sent))  # (B, D_4)
                 found.append(heads.exits[3](vectors).argmax(dim=1)[:count].cpu().numpy())  # (count,)
-    nobody = np.empty(0, np.int64)
-    return {payload: np.concatenate([nobody, *found]) for payload, found in answers.items()}
+    empty = np.empty(0, np.int64)  # no images give an array too
+    return {payload: np.concatenate([empty, *found]) for payload, found in answers.items()}

@@ -1,8 +1,9 @@
-"""predict: what every exit of one expert says of one test shard."""
+"""predict: what every exit of one expert answers for one test shard."""
 
 from db.results.tables import Prediction
 from early_exit.exits import softmax_confidence
 from early_exit.network import load_heads, predict_logits
+from early_exit.vocabulary import EXITS
 from tasks.job_io import JobContext, Output
 from tasks.params import Predict
 from tasks.stages.train_expert import heads_of
@@ -15,7 +16,7 @@ def compute(params: Predict, context: JobContext) -> Output:
     """
     vectors = context.input("features").load()
     expert = context.input("train-expert", "adapt-expert").load()
-    exits = [vectors[f"exit_{number}"] for number in (1, 2, 3, 4)]
+    exits = [vectors[f"exit_{number}"] for number in EXITS]
     logits = predict_logits(load_heads(heads_of(expert)), exits)
     confidence, predicted = softmax_confidence(logits, expert["temperatures"])
     correct = predicted == vectors["labels"][:, None]
@@ -31,7 +32,7 @@ def compute(params: Predict, context: JobContext) -> Output:
             "correct": correct[position, number - 1].item(),
         }
         for position, image in enumerate(vectors["images"].tolist())
-        for number in (1, 2, 3, 4)
+        for number in EXITS
     ]
     return Output(
         {

@@ -3,6 +3,7 @@
 from db.results.tables import SweepPoint
 from early_exit.exits import THRESHOLDS, sweep
 from early_exit.policies import policy
+from early_exit.vocabulary import EXITS
 from tasks.decisions import answers
 from tasks.job_io import JobContext, Output
 from tasks.params import Sweep
@@ -20,9 +21,9 @@ def compute(params: Sweep, context: JobContext) -> Output:
             "kind": params.kind,
             "level": params.level,
             "n": len(said.labels),
-            **{f"n{k}": counts.n[row, k - 1].item() for k in (1, 2, 3, 4)},
-            **{f"c{k}": counts.c[row, k - 1].item() for k in (1, 2, 3, 4)},
-            **{f"r{k}": counts.r[row, k - 1].item() for k in (1, 2, 3)},
+            **{f"n{k}": counts.n[row, k - 1].item() for k in EXITS},
+            **{f"c{k}": counts.c[row, k - 1].item() for k in EXITS},
+            **{f"r{k}": counts.r[row, k - 1].item() for k in EXITS[:3]},
         }
         for row, p_tar in enumerate(THRESHOLDS)
     ]
