@@ -6,14 +6,14 @@ from tasks.job_io import Refused
 
 
 def planned(architecture: Architecture, version: int) -> Architecture:
-    """The architecture of a job; ``version``: of the backbone's file, as the key of its weights has it.
+    """The architecture of a job; ``version`` is that of the backbone's file when the job was planned.
 
-    Refuses to compute with another version of the file, whose results would stand under that key.
+    Raises ``Refused`` for another version of the file: its results would be stored under the wrong key.
     """
     name = architecture.backbone
     if recipe(name).version != version:
         raise Refused(
-            f"planned with version {version} of backbone {name}, but here is {recipe(name).version}: "
+            f"planned with version {version} of backbone {name}, but version {recipe(name).version} is here: "
             "submit the run again"
         )
     return architecture

@@ -1,4 +1,4 @@
-"""The images that spectra and features start from: an input's, some of them distorted on the way."""
+"""The images that spectra and features are computed from, some of them distorted and augmented here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class View:
     """How images are changed: ``share`` of them at a level drawn from ``levels``, then augmented or not."""
 
     purpose: str
-    """``spectra`` or ``features``: each draws numbers of its own."""
+    """``spectra`` or ``features``: each has random numbers of its own."""
     kind: str
     kind_version: int
     levels: tuple[int, ...]
@@ -44,12 +44,12 @@ def check_version(kind: str, planned: int) -> None:
     """Refuse to distort with a version of ``kind`` that the job's key does not name."""
     if version_of(kind) != planned:
         raise Refused(
-            f"planned with version {planned} of {kind}, but here is {version_of(kind)}: submit the run again"
+            f"planned with version {planned} of {kind}, but version {version_of(kind)} is here: submit the run again"
         )
 
 
 def changed(shard: Tensors, view: View) -> np.ndarray:
-    """uint8 (N, H, W, 3): every image of ``shard`` as ``view`` has it."""
+    """uint8 (N, H, W, 3): every image of ``shard``, changed as ``view`` says."""
     check_version(view.kind, view.kind_version)
     return np.stack(
         [
@@ -60,9 +60,9 @@ def changed(shard: Tensors, view: View) -> np.ndarray:
 
 
 def in_turn(of_kinds: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
-    """Row i of the array whose turn it is by ``numbers`` (N,): several kinds mixed in equal shares.
+    """Mix several kinds in equal shares: row i is that of the kind whose turn it is by ``numbers`` (N,).
 
-    ``of_kinds``: the same N rows as each kind has them.
+    ``of_kinds``: the same N rows for each kind.
     """
     mixed: np.ndarray = np.stack(of_kinds)[numbers % len(of_kinds), np.arange(len(numbers))]
     return mixed

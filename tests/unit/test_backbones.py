@@ -223,7 +223,9 @@ def test_given_weights_of_another_backbone_are_taken_as_they_are(taken, network)
 
 
 def test_a_backbone_of_another_version_is_refused(taken):
-    with pytest.raises(Refused, match="planned with version 2 of backbone resnet18, but here is 1: submit"):
+    with pytest.raises(
+        Refused, match="planned with version 2 of backbone resnet18, but version 1 is here: submit"
+    ):
         taken({}, version=2)
 
 

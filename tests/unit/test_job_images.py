@@ -33,5 +33,5 @@ def test_pictures_are_distorted_by_the_version_that_was_planned_or_not_at_all():
     view = View("features", "motion_blur", 1, (5,), share=1.0, number=0, augmented=False, seed=0)
     # of the first pixel's five neighbours two lie outside
     assert changed(images, view)[:, 0, 0, 0].tolist() == [120, 120]
-    with pytest.raises(Refused, match="planned with version 2 of motion_blur, but here is 1: submit"):
+    with pytest.raises(Refused, match="planned with version 2 of motion_blur, but version 1 is here: submit"):
         changed(images, replace(view, kind_version=2))
