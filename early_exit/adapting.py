@@ -20,7 +20,7 @@ from early_exit.training import VALIDATION_BATCH, BackboneWithHeads, Fit, Setup,
 
 @dataclass(frozen=True)
 class Adapting:
-    """What an expert starts from, and what of its backbone learns."""
+    """What an expert starts from, and whether its backbone learns."""
 
     backbone: Backbone
     heads: Arrays
@@ -31,13 +31,13 @@ class Adapting:
 def adapt(start: Adapting, data: TrainingData, view: View, training: Training, setup: Setup) -> Fit:
     """Train the heads on fresh views in every epoch, the backbone in train mode.
 
-    BatchNorm so normalises with each batch's statistics and keeps updating its running ones, which validation
+    BatchNorm then normalises with each batch's statistics and keeps updating its running ones, which validation
     uses. ``data``: uint8 images (N, H, W, 3); those of validation are distorted already. The fit's weights are
     ``backbone.features.*`` and ``heads.exits.*``.
     """
     set_deterministic(setup.threads)
     model = BackboneWithHeads(start.backbone, load_heads(start.heads))
-    # frozen weights leave BatchNorm's statistics free: they are buffers, no parameters
+    # frozen weights leave BatchNorm's statistics free: they are buffers, not parameters
     model.backbone.requires_grad_(start.backbone_learning_rate > 0)
     model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

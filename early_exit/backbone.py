@@ -1,4 +1,4 @@
-"""What a file of ``backbones/`` declares, and which there are; standard library only, so that planning stays light."""
+"""What a file of ``backbones/`` declares, and which ones exist; standard library only, so that planning stays light."""
 
 import inspect
 from collections.abc import Callable
@@ -15,14 +15,14 @@ MOBILENET_V2 = "mobilenet_v2"
 
 PARAMETERS = ("width", "stem_stride", "drop_blocks")
 """What ``blocks`` may take: a float that multiplies the channels; the stride of the first convolution, 1 or 2; a
-bool, whether the blocks are missing that branches stand after, as in the released code."""
+bool that leaves out the blocks that the branches follow, as the released code does."""
 
 Blocks = list[Any]
 """Torch modules that run one after the other; each makes one map (N, C, h, w) of the map before it."""
 
 
 class BackboneError(EarlyExitError, ValueError):
-    """This file makes no backbone that can be cut into four stages."""
+    """The file does not make a backbone that can be cut into four stages."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Recipe:
     blocks: Callable[..., Blocks]
     """Makes the network with fresh weights; it takes those of ``PARAMETERS`` that the network can follow."""
     branch_blocks: tuple[int, int, int] | None = None
-    """The blocks that branches stand after, from 0; None for where their cost puts them (``early_exit.cost``)."""
+    """The blocks that branches stand after, from 0; None to place them by cost (``early_exit.cost``)."""
     version: int = 1
-    """Raised when the network changes, so that no older result is taken for one of the newer file."""
+    """Raised when the network changes, so that results of the older file are not reused."""
 
     def __post_init__(self) -> None:
         if strange := set(self.parameters) - set(PARAMETERS):
@@ -54,7 +54,7 @@ _FILES = Plugins(backbones, "backbone", "BACKBONE", Recipe, BackboneError)
 
 @cache
 def known() -> tuple[str, ...]:
-    """All backbones that there is a file of, in alphabetical order; nothing is loaded."""
+    """All backbones that have a file, in alphabetical order; nothing is loaded."""
     return _FILES.names()
 
 

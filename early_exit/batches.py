@@ -49,11 +49,11 @@ class Batches:
     size: int
     validation_size: int
     to_inputs: Callable[[tuple[np.ndarray, ...]], Inputs]
-    """Rows of the examples as the model takes them."""
+    """Turns rows of the examples into what the model takes."""
     view: View | None = None
-    """How every image is changed when it trains; None for not at all."""
+    """How each training image is changed; None for no change. Validation images are never changed."""
     order_seed: int | None = None
-    """Shuffled by it once for all epochs; None for anew in every epoch."""
+    """Seed of one shuffle for all epochs; None to shuffle again in every epoch."""
 
     @property
     def steps(self) -> int:

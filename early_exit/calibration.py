@@ -32,7 +32,7 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    # its logarithm may be any number, where a temperature has to stay above 0
+    # fitted as a logarithm, which may be any number: a temperature has to stay above 0
     log_temperature = torch.tensor(math.log(START), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [log_temperature],

@@ -1,4 +1,4 @@
-"""What a training keeps after every epoch, so that after a kill it goes on to the same bits."""
+"""What a training keeps after every epoch, so that it resumes after a kill and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Epoch:
 
 
 class Checkpoint(Protocol):
-    """Where a training keeps what it needs to go on after a kill, to the bit. ``save`` replaces at once."""
+    """Where a training keeps what it needs to resume after a kill; ``save`` replaces it atomically."""
 
     def load(self) -> tuple[Arrays, dict[str, str]] | None: ...
     def save(self, tensors: Arrays, metadata: dict[str, str]) -> None: ...
@@ -58,9 +58,9 @@ def snapshot(
 def restore(
     model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, saved: tuple[Arrays, dict[str, str]]
 ) -> tuple[list[Epoch], Arrays]:
-    """Put model and optimizer where a ``snapshot`` found them; the epochs and best weights until then.
+    """Return model and optimizer to the state of a ``snapshot``; gives the epochs and best weights until then.
 
-    ``steps``: of one epoch.
+    ``steps``: batches of one epoch.
     """
     arrays, metadata = saved
     parts: dict[str, Arrays] = {part: {} for part in ("model", "best", *MOMENTS)}
@@ -71,6 +71,6 @@ def restore(
     model.load_state_dict(to_tensors(parts["model"]))
     for name, parameter in trained(model):
         moments = {part: torch.tensor(parts[part][name]).to(parameter.device) for part in MOMENTS}
-        # Adam divides its moments by what they would have reached by this step; it counts on the CPU
+        # Adam's bias correction depends on the number of steps, which it counts on the CPU
         optimizer.state[parameter] = {"step": torch.tensor(float(len(epochs) * steps)), **moments}
     return epochs, parts["best"]

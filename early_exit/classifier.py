@@ -68,7 +68,7 @@ class DistortionNet(nn.Module):
 def load_classifier(
     tensors: Mapping[str, np.ndarray], size: int, *, released_spectra: bool = False
 ) -> DistortionNet:
-    """The classifier with these weights, in eval mode; ``WeightsError`` when they are another size's."""
+    """The classifier with these weights, in eval mode; ``WeightsError`` when they do not fit ``size``."""
     kinds = np.size(tensors.get("linear.bias", 0))
     net = DistortionNet(size, kinds, released_spectra=released_spectra)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
@@ -105,7 +105,7 @@ def classify(net: DistortionNet, spectra: np.ndarray, threads: int = 1) -> tuple
     set_deterministic(threads)
     net.eval()
     with torch.inference_mode():
-        rows = [net(torch.tensor(spectra[i : i + 1]))[0] for i in range(len(spectra))]
+        rows = [net(torch.tensor(spectra[i : i + 1]))[0] for i in range(len(spectra))]  # N × (1, kinds)
     # (N, kinds), of no spectra too; softmax in float64, as of the experts' logits
     logits = torch.cat([*rows, torch.empty(0, net.linear.out_features)]).to(torch.float64)
     confidence, kind = logits.softmax(dim=1).max(dim=1)  # (N,) each

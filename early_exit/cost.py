@@ -19,7 +19,7 @@ SIDE = 300
 """Pixels of the paper's images; branches stand where they do at this side, whatever a run's images are."""
 
 PER_ELEMENT = 2
-"""Operations per element of a BatchNorm and of a residual sum: the author's own total comes out with 2."""
+"""Operations per element of a BatchNorm and of a residual sum: with 2, the total is the author's own."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _per_element(shape: Sequence[int], *_: Any, **__: Any) -> int:
 
 
 def _sum(shape: Sequence[int], other: Any = None, *_: Any, **__: Any) -> int:
-    """A sum of two maps; adding a number is an activation's doing."""
+    """A sum of two maps; adding a number belongs to an activation, which costs nothing."""
     return 2 * PER_ELEMENT * prod(shape) if isinstance(other, torch.Size) else 0
 
 
@@ -86,7 +86,7 @@ _PER_ELEMENT_COSTS = {
 
 
 def cumulative_shares(blocks: Sequence[Block]) -> list[float]:
-    """The share of the whole cost up to and with each block, in (0, 1]."""
+    """The share of the whole cost up to and including each block, in (0, 1]."""
     total = sum(block.cost for block in blocks)
     return [spent / total for spent in accumulate(block.cost for block in blocks)]
 

@@ -22,14 +22,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 MIN_CLASSES = 2
 MIN_IMAGES = 10
-"""Per class; 10 % of fewer, for validation and for test, is less than one image."""
+"""Per class: of fewer images, the 10 % for validation and for test would be less than one image."""
 
 SCAN_THREADS = min(4, os.cpu_count() or 1)
 """Pillow releases the interpreter's lock while it decodes. At most four, because one image may take 200 MB."""
 
 
 class DatasetError(EarlyExitError, ValueError):
-    """The dataset cannot be used as it is."""
+    """The dataset cannot be used; the message says what to change."""
 
 
 class InputChanged(EarlyExitError, ValueError):
@@ -97,11 +97,11 @@ def scan(
 ) -> Dataset:
     """List, check, hash and split the images below ``root``, laid out as for torchvision's ImageFolder.
 
-    ``split`` is the seed of ``split_class``, or the split of each path, for exactly the paths there are.
+    ``split`` is the seed of ``split_class``, or the split of each path; it must then name exactly the dataset's paths.
     ``known`` maps paths to images of an earlier scan: a file with the same path, size and modification time
     is not opened again. Every other file is read once, hashed and fully decoded.
-    Raises DatasetError if the folder or its classes cannot make a dataset, or if files are bad: then it lists
-    all of them.
+    Raises DatasetError if the folder or its classes cannot make a dataset, or if files are bad; the message then
+    lists all of those.
     """
     classes, ignored = class_folders(root)
     listings = [_list_class(root, name) for name in classes]

@@ -11,7 +11,7 @@ import torch.utils.deterministic
 def set_deterministic(threads: int) -> None:
     """Compute with ``threads`` CPU threads and deterministic full-precision kernels from now on.
 
-    The thread count is part of a result: one thread and two sum in another order. On CUDA, TF32 is
+    The thread count is part of a result: one thread and two add up in different orders. On CUDA, TF32 is
     switched off, so that vectors agree with a CPU's to about 1e-4. Process-wide; call it before
     computing. Raises ``ValueError`` for fewer than one thread.
     """

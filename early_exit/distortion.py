@@ -1,4 +1,4 @@
-"""What a distortion is, which there are, and how an image is distorted; ``distortions/`` has a file for each."""
+"""What a distortion is, which ones exist, and how an image is distorted; ``distortions/`` has a file for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from early_exit.vocabulary import PRISTINE
 
 
 class UnknownDistortion(EarlyExitError, ValueError):
-    """There is no file of this kind, or it declares no distortion."""
+    """No file has this kind's name, or it declares no distortion."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Distortion:
     """
 
     apply: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]]
-    """Image, uint8 RGB (H, W, 3), level and random numbers to a new image of the same shape."""
+    """Takes an image, uint8 RGB (H, W, 3), a level and a generator; returns a new image of the same shape."""
     levels: range
     """What a level may be: whole numbers from 1 on, a higher one is worse. 0 is no distortion."""
     name: str
@@ -37,7 +37,7 @@ class Distortion:
     expert: str | None = None
     """The kind whose expert answers, ``pristine`` included, for one that is evaluated only; None for its own."""
     version: int = 1
-    """Raised when output changes, so that no older result is taken for one of the newer code."""
+    """Raised when output changes, so that results of the older code are not reused."""
 
 
 _FILES = Plugins(distortions, "distortion kind", "DISTORTION", Distortion, UnknownDistortion)
@@ -45,7 +45,7 @@ _FILES = Plugins(distortions, "distortion kind", "DISTORTION", Distortion, Unkno
 
 @cache
 def known() -> tuple[str, ...]:
-    """All kinds that there is a file of, in alphabetical order; nothing is loaded."""
+    """All kinds that have a file, in alphabetical order; nothing is loaded."""
     return _FILES.names()
 
 
@@ -61,7 +61,7 @@ def expert_of(kind: str) -> str:
 
 
 def version_of(kind: str) -> int:
-    """What jobs hold in their keys of how ``kind`` is computed; 0 for pristine, where nothing is."""
+    """The version of ``kind`` that jobs hold in their keys; 0 for pristine, which no file computes."""
     return 0 if kind == PRISTINE else distortion(kind).version
 
 
@@ -82,5 +82,5 @@ def distort(image: NDArray[np.uint8], kind: str, level: int, rng: np.random.Gene
 
 
 def allowed(declared: Distortion) -> str:
-    """Which levels there are, as in ``its levels are 1 to 255``."""
+    """The levels that are allowed, as in ``its levels are 1 to 255``."""
     return f"its levels are {declared.levels[0]} to {declared.levels[-1]}"

@@ -1,8 +1,8 @@
-"""The root of this package's errors, and what is not an error of one file alone."""
+"""The root of this package's errors, and those that several modules raise."""
 
 
 class EarlyExitError(Exception):
-    """What is given cannot be used; the message says what and why, in one line for people."""
+    """The input cannot be used; the message says what is wrong and why, in one readable line."""
 
 
 class OutOfReach(EarlyExitError):
@@ -10,4 +10,4 @@ class OutOfReach(EarlyExitError):
 
 
 class Diverged(EarlyExitError):
-    """The loss is not finite, or far above that of guessing; trying again with the same seed helps nothing."""
+    """The loss is not finite, or far above that of guessing; a retry with the same seed diverges too."""

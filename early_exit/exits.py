@@ -32,8 +32,8 @@ def softmax_confidence(
     ``logits`` is (N, 4, C), ``temperatures`` (4,), one positive scalar per exit. Both results are (N, 4),
     the confidence in float64, in which it is compared with thresholds; ties give the lowest class.
     """
-    scaled = logits.astype(np.float64) / temperatures[:, np.newaxis]
-    predicted = scaled.argmax(axis=2)
+    scaled = logits.astype(np.float64) / temperatures[:, np.newaxis]  # (N, 4, C) by (4, 1)
+    predicted = scaled.argmax(axis=2)  # (N, 4)
     scaled -= scaled.max(axis=2, keepdims=True)
     # The largest class now contributes exp(0) = 1.
     return 1.0 / np.exp(scaled).sum(axis=2), predicted
@@ -58,7 +58,7 @@ def decide(
     leaves[:, last] = True
     exit_index = leaves.argmax(axis=1)  # (N,)
     undecided = (exit_index == last) & (masked[:, last] < p_tar)
-    answering = np.where(undecided, masked.argmax(axis=1), exit_index)
+    answering = np.where(undecided, masked.argmax(axis=1), exit_index)  # (N,)
     answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]
     return exit_index + 1, answer
 
@@ -70,7 +70,7 @@ def sweep(
     thresholds: Sequence[float] = THRESHOLDS,
     exits: Sequence[int] = EXITS,
 ) -> SweepCounts:
-    """Count who leaves where, and who is right, at each threshold.
+    """Count at each threshold how many images leave at each exit, and how many of those are answered correctly.
 
     ``confidence`` and ``predicted`` are (N, 4), ``label`` is (N,), ``exits`` as in ``decide``; an exit not
     among them counts no images. The published rates are quotients of these counts: released columns with "repo"

@@ -24,7 +24,7 @@ SMALL_BATCH, SMALL_SIDE = 8, 128
 def normalise(images: np.ndarray) -> Tensor:
     """uint8 RGB images (N, H, W, 3) to a float32 tensor (N, 3, H, W): ([0, 1] − mean) / std per channel.
 
-    The memory stays channels last, as convolutions on a CPU like it.
+    The memory stays channels last, which is faster for convolutions on a CPU.
     """
     mean, std = torch.tensor(MEAN), torch.tensor(STD)  # (3,)
     scaled = torch.tensor(images).to(torch.float32).div_(255.0)  # (N, H, W, 3): the last axis meets the (3,)
@@ -44,22 +44,22 @@ def extract(
     with torch.inference_mode():
         for batch, count in batches(images, device):
             for column, vector in zip(columns, backbone(batch), strict=True):
-                column.append(vector[:count].cpu().numpy())  # (count, D_k): without the filling
-    # no images make arrays too, (0, D_k)
+                column.append(vector[:count].cpu().numpy())  # (count, D_k): without the padding
+    # no images give arrays too, (0, D_k)
     empty = [np.empty((0, size), np.float32) for size in backbone.pooled_sizes]
     first, second, third, final = (np.concatenate([e, *c]) for e, c in zip(empty, columns, strict=True))
     return first, second, third, final
 
 
 def batches(images: np.ndarray, device: str) -> Iterator[tuple[Tensor, int]]:
-    """Normalised batches (B, 3, H, W) of images on ``device``, and how many of each are no filling.
+    """Normalised batches (B, 3, H, W) of images on ``device``, and how many of each are not padding.
 
-    On a CPU every batch has the same size, the last one filled up with black images, so that an image's
+    On a CPU every batch has the same size, the last one padded with black images, so that an image's
     bits depend on no other image.
     """
     size = _batch_size(images, device)
     for start in range(0, len(images), size):
-        some = images[start : start + size]  # (B, H, W, 3), the last one with fewer
+        some = images[start : start + size]  # (B, H, W, 3); the last may be shorter
         missing = size - len(some) if device == "cpu" else 0
         filled = np.concatenate([some, np.zeros((missing, *some.shape[1:]), np.uint8)])
         yield normalise(filled).to(device), len(some)

@@ -1,6 +1,6 @@
-"""Where the released code does something else than the paper's idea, as switches (docs/paper.md §12 and §13).
+"""Switches for what the released code does differently from the paper's idea (docs/paper.md §12 and §13).
 
-One more leaves the backbone as it was given: what fine-tuning it adds shows beside it.
+One more keeps the given backbone frozen, to show what fine-tuning it adds.
 """
 
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ class _Watch:
         self.seconds: dict[str, float] = {}
 
     def time(self, name: str, step: Callable[[], Result]) -> Result:
-        self._synchronise()  # a GPU works on after a call returns: its earlier work is not this step's
+        self._synchronise()  # a GPU keeps working after a call returns: earlier work must not count as this step's
         start = time.perf_counter()
         result = step()
         self._synchronise()
@@ -134,16 +134,16 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, image: np.ndarray) -
         data = watch.time(f"encode {payload}", partial(_encode, payload, third))
         watch.time(f"decode {payload}", partial(_decode, payload, data, third))
         sizes[payload] = len(data)
-    sent = third.contiguous()  # no longer channels last, as a map that has come over a link
+    sent = third.contiguous()  # no longer channels last, like a map that came over the link
     watch.time("cloud", lambda: answer(4, sent))
     watch.time("whole", partial(_answer_whole, backbone, heads, image, device))
     return sizes
 
 
 def _answer_whole(backbone: Backbone, heads: Heads, image: np.ndarray, device: str) -> None:
-    x = normalise(image[None]).to(device)
+    x = normalise(image[None]).to(device)  # (1, 3, H, W)
     for number in EXITS:
-        x = backbone.stage(number, x)
+        x = backbone.stage(number, x)  # (1, C, h, w)
     heads.exits[3](backbone.pool(4, x)).double().softmax(dim=1).max(dim=1)
 
 

@@ -74,7 +74,7 @@ def outage(
     edge, both at ``p_tar``; ``batches`` is from ``shuffled_batches``.
     """
     left = on_edge[batches].sum(axis=2)  # (shuffles, batches)
-    right_there = (right & on_edge)[batches].sum(axis=2)
+    right_there = (right & on_edge)[batches].sum(axis=2)  # (shuffles, batches)
     edge_accuracy = right_there / np.maximum(left, 1)
     return Outage(
         edge=_over_shuffles((left > 0) & (edge_accuracy < p_tar)),
@@ -95,7 +95,7 @@ def missed_deadline(
     ``right`` and ``seconds`` (N,) say whether each image is answered correctly, and how long it took.
     """
     wrong = right[batches].mean(axis=2) < p_tar  # (shuffles, batches)
-    taken = seconds[batches].mean(axis=2)
+    taken = seconds[batches].mean(axis=2)  # (shuffles, batches)
     return [_over_shuffles(wrong | (taken > t_tar)) for t_tar in t_tars]
 
 

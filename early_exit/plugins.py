@@ -1,6 +1,6 @@
-"""The two folders that take a file of one's own, read in one way: distortions and backbones (docs/extending.md).
+"""How the two folders that users add files to are read: distortions and backbones (docs/extending.md).
 
-A file declares what it is as one constant. Planning loads it too, so that torch, OpenCV and Pillow are imported
+A file declares what it is as one constant. Planning loads it too, so it imports torch, OpenCV and Pillow only
 inside its function.
 """
 
@@ -27,7 +27,7 @@ class Plugins(Generic[Declared]):
     """Raised for a name without a file, and for a file that declares no such thing."""
 
     def names(self) -> tuple[str, ...]:
-        """Of all files, in alphabetical order; nothing is loaded."""
+        """The names of all files, in alphabetical order; nothing is loaded."""
         return tuple(sorted(module.name for module in pkgutil.iter_modules(self.folder.__path__)))
 
     def load(self, name: str) -> Declared:
@@ -37,7 +37,7 @@ class Plugins(Generic[Declared]):
             raise self.error(f"unknown {self.noun} '{name}': {place}/ has {', '.join(self.names())}")
         try:
             module = importlib.import_module(f"{self.folder.__name__}.{name}")
-        except Exception as error:  # whatever another's file may raise
+        except Exception as error:  # a user's file may raise anything
             raise self.error(f"{self.noun} '{name}': its file cannot be loaded: {error}") from error
         declared = getattr(module, self.constant, None)
         if not isinstance(declared, self.declares):

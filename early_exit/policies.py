@@ -48,7 +48,7 @@ class Policy:
 
     @property
     def exits(self) -> tuple[int, ...]:
-        """Those of ``EXITS`` that there are: three on the edge, the last in the cloud."""
+        """The exits that the policy has: of ``EXITS``, three are on the edge and the last is in the cloud."""
         *edge, cloud = EXITS
         return (*(edge if self.has_edge else ()), *((cloud,) if self.has_cloud else ()))
 

@@ -10,7 +10,7 @@ from early_exit.vocabulary import PRISTINE
 # These codes are part of every stored result: add to them, never change or reuse one.
 STAGE_CODES = {"distort": 1, "spectra": 2, "features": 3, "batches": 4}
 KIND_CODES = {PRISTINE: 0, "gaussian_blur": 1, "gaussian_noise": 2, "gaussian_noise_clipped": 2}
-"""Clipped noise is the same noise, so that two results differ by the clipping alone. Other kinds go by name."""
+"""Clipped noise is the same noise, so that two results differ by the clipping alone. Other kinds are coded by name."""
 
 
 def generator(seed: int, stage: str, image: int, kind: str, level: int, view: int) -> np.random.Generator:
@@ -18,7 +18,7 @@ def generator(seed: int, stage: str, image: int, kind: str, level: int, view: in
 
     All numbers are non-negative integers: ``image`` is the image's index in the dataset, ``level`` the
     distortion's (0 where the stream itself draws the level), ``view`` counts the augmented views.
-    Two calls with equal arguments give equal streams, calls that differ anywhere independent ones.
+    Calls with equal arguments give equal streams; calls that differ in any argument, independent ones.
     Raises ValueError for an unknown stage or kind.
     """
     if stage not in STAGE_CODES:
@@ -30,5 +30,5 @@ def _code(kind: str) -> int:
     """The kind's number in ``KIND_CODES``, else the first eight bytes of its name's SHA-256."""
     if kind in KIND_CODES:
         return KIND_CODES[kind]
-    distortion(kind)  # refuses a kind that there is no file of
+    distortion(kind)  # raises for a kind that has no file
     return int.from_bytes(hashlib.sha256(kind.encode()).digest()[:8])

@@ -32,8 +32,8 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
     if len(confidence) == 0:
         raise ValueError("reliability needs at least one answer")
     edges = np.arange(bins + 1) / bins
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    count = np.bincount(bin_of, minlength=bins)
+    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)  # (N,)
+    count = np.bincount(bin_of, minlength=bins)  # (B,)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         mean_confidence = np.bincount(bin_of, confidence, bins) / count
         accuracy = np.bincount(bin_of, correct, bins) / count

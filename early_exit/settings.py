@@ -12,8 +12,8 @@ from early_exit.backbone import MOBILENET_V2, recipe
 from early_exit.schedules import SCHEDULES
 
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW"}
-"""Their classes in ``torch.optim``. Weight decay is an L2 term of the loss in Adam (the paper's), apart from it in
-AdamW."""
+"""Their classes in ``torch.optim``. Weight decay is an L2 term of the loss in Adam (the paper's), decoupled from it
+in AdamW."""
 
 FORBID_EXTRA = {"extra": "forbid"}
 """Read by pydantic: a field that a section does not have is an error."""
@@ -39,7 +39,7 @@ class Architecture:
     backbone: str = MOBILENET_V2
     """One of ``early_exit.backbones``."""
     drop_blocks: bool = False
-    """The blocks that branches stand after are missing, as in the released code (docs/paper.md §5): a fidelity's."""
+    """Leave out the blocks before the branches, as the released code does (docs/paper.md §5); set by a fidelity."""
 
     def __post_init__(self) -> None:
         followed = recipe(self.backbone).parameters

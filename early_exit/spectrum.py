@@ -21,8 +21,8 @@ def spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.float16]:
     changes no value by more than 0.008 (0.004 below 16): a sixth of 1/20, the step of the released code's 8-bit
     spectra.
     """
-    luma = resize_to(image, size) @ LUMA
-    frequencies = np.fft.fftshift(np.fft.fft2(luma))
+    luma = resize_to(image, size) @ LUMA  # (size, size)
+    frequencies = np.fft.fftshift(np.fft.fft2(luma))  # (size, size), complex
     return np.log1p(np.abs(frequencies)).astype(np.float16)
 
 

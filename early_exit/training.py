@@ -23,12 +23,12 @@ from early_exit.settings import OPTIMIZERS, Architecture, BackboneTraining, Trai
 
 VALIDATION_BATCH = 64
 DIVERGED_FACTOR = 100.0
-"""A mean loss this many times that of guessing (exits × ln classes) will not come back."""
+"""A mean loss this many times that of guessing (exits × ln classes) will not recover."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a training is carried out, all of which its bits depend on but the checkpoint."""
+    """How a training is carried out; its bits depend on all of this but the checkpoint."""
 
     seed: int
     device: str = "cpu"
@@ -39,7 +39,7 @@ class Setup:
 
     @property
     def order_seed(self) -> int | None:
-        """Of the one order; None where every epoch has its own."""
+        """Seed of the one order; None where every epoch has its own."""
         return self.seed if self.fixed_order else None
 
 
@@ -70,7 +70,7 @@ def optimizer_of(
 ) -> torch.optim.Optimizer:
     """One of ``OPTIMIZERS`` for the parameters that are not frozen.
 
-    ``rates``: the peak learning rate of those whose names start with this part, where it is not ``training``'s.
+    ``rates``: peak learning rates by the first part of a parameter's name, where they differ from ``training``'s.
     """
     peaks = rates or {}
     groups = [  # one per parameter, so that the factor can differ
@@ -90,7 +90,7 @@ def fit(
 ) -> Fit:
     """Train ``model`` (logits (N, exits, classes)) and keep the weights of the best validation loss.
 
-    Random numbers of an epoch, torch's too (dropout), start anew from (seed, epoch), and the learning rate is a
+    Each epoch's random numbers, torch's too (dropout), are seeded with (seed, epoch), and the learning rate is a
     function of the step, so that a training resumed from its checkpoint equals an uninterrupted one to the bit.
     ``optimizer`` is one from ``optimizer_of``. Raises ``Diverged``.
     """
@@ -161,7 +161,7 @@ def _on(device: torch.device, inputs: Inputs) -> Inputs:
 
 
 def _refuse_divergence(epoch: Epoch, guessing: float) -> None:
-    # a NaN compares as neither larger nor smaller: what is not finite is the worst by its own flag
+    # a NaN is neither larger nor smaller than a number, so the flag makes what is not finite the worst
     worst = max((epoch.train_loss, epoch.validation_loss), key=lambda loss: (not math.isfinite(loss), loss))
     if not worst <= DIVERGED_FACTOR * guessing:
         raise Diverged(
@@ -194,11 +194,11 @@ class BackboneWithHeads(nn.Module):
 
 @dataclass(frozen=True)
 class Start:
-    """The backbone that a training starts from."""
+    """The backbone that a training starts with."""
 
     architecture: Architecture
     weights: Arrays | None
-    """ImageNet's, for one; None for random ones."""
+    """For example ImageNet's; None for random ones."""
 
 
 def train_backbone(

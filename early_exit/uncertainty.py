@@ -1,4 +1,4 @@
-"""Mean and 95 % confidence interval over several seeds."""
+"""Mean and 95 % confidence interval over seeds or shuffles."""
 
 import math
 import statistics

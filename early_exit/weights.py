@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from early_exit.errors import EarlyExitError, OutOfReach
 
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
-"""torchvision's MobileNet_V2_Weights.IMAGENET1K_V1, what a 2021 paper got from torchvision."""
+"""torchvision's MobileNet_V2_Weights.IMAGENET1K_V1, the weights that torchvision gave in 2021."""
 
 IMAGENET_SHA256 = "b0353104"
 """How the SHA-256 of that file starts: torchvision's file names carry eight digits of it."""
@@ -50,7 +50,7 @@ class WeightsError(EarlyExitError, ValueError):
 
 
 class WeightsOutOfReach(OutOfReach, WeightsError):
-    """Their server does not answer."""
+    """The server of the weights does not answer."""
 
 
 def expected_shapes(width: float) -> dict[str, tuple[int, ...]]:
@@ -217,7 +217,7 @@ def _download(url: str, sha256: str) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if not digest.startswith(sha256):
         raise WeightsError(
-            f"weights {url!r}: SHA-256 {digest} does not start with {sha256}; other bytes came"
+            f"weights {url!r}: SHA-256 {digest} does not start with {sha256}: it is not that file"
         )
     return data
 

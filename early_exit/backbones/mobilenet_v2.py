@@ -7,7 +7,7 @@ BRANCHES = (3, 10, 15)
 
 
 def blocks(width: float, stem_stride: int, drop_blocks: bool) -> Blocks:
-    """The blocks after which branches stand are residual: what comes before them has the same shape."""
+    """Branches follow residual blocks, whose input and output have the same shape: they can be left out."""
     from torch import nn  # here and below, since planning reads this file too
     from torchvision.models import MobileNetV2
 
