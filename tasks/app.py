@@ -16,11 +16,11 @@ PACKAGES_VARIABLE = "ORCHESTRATOR_PACKAGES"
 """The folder that a worker must import our packages from: its supervisor's own."""
 
 VISIBILITY_SECONDS = 24 * 3600
-"""Redelivery by the broker is off in practice: leases in SQL recover lost jobs, one mechanism and not two."""
+"""Redelivery by the broker is off in practice: leases in SQL alone recover lost jobs."""
 
 
 def create_app(broker_url: str | None, patience_seconds: float = 5) -> Celery:
-    """The app with every setting that the engine relies on; ``broker_url`` None only to look at its tasks.
+    """The app with every setting that the engine relies on; ``broker_url`` is None where no message is sent.
 
     ``patience_seconds``: how long to wait for a broker that is silent or absent.
     """

@@ -30,14 +30,14 @@ def answers(context: JobContext, policy: Policy, kind: str) -> Answers:
     chosen = _chosen(context, policy, kind, len(labels))
     rows = [predictions[expert] for expert in chosen]
     return Answers(
-        np.stack([arrays["confidence"][i] for i, arrays in enumerate(rows)]),
-        np.stack([arrays["predicted"][i] for i, arrays in enumerate(rows)]),
+        np.stack([arrays["confidence"][i] for i, arrays in enumerate(rows)]),  # (N, 4)
+        np.stack([arrays["predicted"][i] for i, arrays in enumerate(rows)]),  # (N, 4)
         labels,
     )
 
 
 def _chosen(context: JobContext, policy: Policy, kind: str, count: int) -> list[str]:
-    """The expert for each image."""
+    """The expert that decides about each of ``count`` images."""
     if not policy.asks_classifier:
         return [policy.expert_for(kind)] * count
     classified = context.inputs("classify")

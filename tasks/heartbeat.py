@@ -24,7 +24,7 @@ HANG_SECONDS = 4 * LEASE_SECONDS
 
 
 class LeaseLost(BaseException):
-    """Another attempt owns the job, or nobody may: stop and discard. No ``except Exception`` holds it up."""
+    """Another attempt owns the job, or none may: stop and discard. No ``except Exception`` catches it."""
 
 
 class Heartbeat:
@@ -32,7 +32,7 @@ class Heartbeat:
 
     Outside the main thread nothing is interrupted: the finished work is then refused by the fence. Where it is
     ``watched``, a watchdog that needs no interpreter ends the process when the block hangs: with the
-    interpreter's lock held, or deaf to ``LeaseLost``.
+    interpreter's lock held, or without reacting to ``LeaseLost``.
     """
 
     def __init__(self, engine: Engine, claim: Claim, *, watched: bool) -> None:
@@ -65,7 +65,7 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._disturbs = False  # a loss that is noticed from here on is the fence's to refuse
+        self._disturbs = False  # from here on the fence refuses the result of a lost claim
         self._stopped.set()
         for thread in self._threads:
             thread.join()

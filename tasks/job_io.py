@@ -13,7 +13,7 @@ from tasks.heartbeat import LeaseLost
 
 
 class TaskError(Exception):
-    """Root of what ends an attempt without a result, as a stage reports it."""
+    """Root of the errors by which a stage ends its attempt without a result."""
 
 
 class InputBad(TaskError):
@@ -67,7 +67,7 @@ class JobContext:
         ]
 
     def input(self, *stages: str, **params: Any) -> Input:
-        """The one parent with these parameters, of whichever of the stages it is."""
+        """The one parent with these parameters, of any of the stages; ValueError unless there is exactly one."""
         (only,) = [source for stage in stages for source in self.inputs(stage, **params)]
         return only
 

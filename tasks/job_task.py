@@ -30,7 +30,7 @@ from tasks.params import STAGES, StageParams
 log = logging.getLogger(__name__)
 
 LARGEST_JOB = 2**31 - 1
-"""What the column holds; a larger number in a message would be the database's error."""
+"""What the column holds; the database would raise for a larger number in a message."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
     except LeaseLost:
         log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
     except (SystemExit, KeyboardInterrupt) as error:
-        if isinstance(error, SystemExit) and not terminate_handler_fired():  # the stage's own doing
+        if isinstance(error, SystemExit) and not terminate_handler_fired():  # raised by the stage itself
             _fail(workplace, held, f"SystemExit: {error}", retry=True)
             return
         write(engine, lambda session: put_back(session, held, "released"))  # the worker was told to end
@@ -139,7 +139,7 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
         try:
             ring(app, run_job(workplace(), job_id))
         except Unreachable as error:
-            log.error("job %s: %s", job_id, error)  # rung again from SQL
+            log.error("job %s: %s", job_id, error)  # the message is sent again from SQL
 
     for stage in STAGES:
         app.task(name=stage, shared=False)(deliver)

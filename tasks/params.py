@@ -17,13 +17,13 @@ class StageParams:
     stage: ClassVar[str]
     version: ClassVar[int]
     libraries: ClassVar[tuple[str, ...]]
-    """Distributions whose major.minor release is part of the key."""
+    """Names in ``tasks.code.LIBRARIES``, whose major.minor releases are part of the key."""
     writes_rows: ClassVar[bool]
-    """Whether the stage is a result that users query, so that it is always wanted."""
+    """Whether users query its rows, so that its jobs are always wanted."""
     deadline_seconds: ClassVar[int]
     """One attempt may take this long before it is killed."""
     plans: ClassVar[tuple[str, ...]] = ()
-    """Those that end with this stage: a plan is full-paper's graph, cut short after such jobs."""
+    """Plans that end with this stage: a plan is full-paper's graph, cut short after such jobs."""
 
     @property
     def queue(self) -> str:
@@ -118,7 +118,7 @@ class TrainClassifier(StageParams):
 
 @dataclass(frozen=True)
 class Classify(StageParams):
-    """Say the distortion kind of test images from their spectra."""
+    """Predict the distortion kind of test images from their spectra."""
 
     stage = "classify"
     version = 1
@@ -136,7 +136,7 @@ class Classify(StageParams):
 
 @dataclass(frozen=True)
 class TrainBackbone(StageParams):
-    """Train the shared backbone on pristine images, or take the given weights as they are."""
+    """Train the shared backbone on pristine images, or take the given weights unchanged."""
 
     stage = "train-backbone"
     version = 1
@@ -226,7 +226,7 @@ class AdaptExpert(StageParams):
     kinds: tuple[str, ...]
     kind_versions: tuple[int, ...]
     levels: tuple[tuple[int, ...], ...]
-    """Of each of them."""
+    """Of each of ``kinds``."""
     classes: int
     architecture: Architecture
     augmented: bool
@@ -273,7 +273,7 @@ class Sweep(StageParams):
 
 @dataclass(frozen=True)
 class Reliability(StageParams):
-    """How well the confidence of each exit of one expert says its accuracy, without and with temperatures."""
+    """How well the confidence of each exit of one expert predicts its accuracy, without and with temperatures."""
 
     stage = "reliability"
     version = 1
@@ -339,7 +339,7 @@ class Measure(StageParams):
     measurement: Measurement
     device: str
     hardware: str
-    """CPU or GPU model: times of one machine say nothing of another."""
+    """CPU or GPU model: times of one machine say nothing about another."""
 
 
 @dataclass(frozen=True)

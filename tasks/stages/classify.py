@@ -1,4 +1,4 @@
-"""classify: which distortion the classifier sees in test images."""
+"""classify: which distortion the classifier predicts for test images."""
 
 import numpy as np
 

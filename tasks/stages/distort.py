@@ -10,7 +10,7 @@ from tasks.params import Distort
 
 
 def compute(params: Distort, context: JobContext) -> Output:
-    """The prepared arrays, their images distorted."""
+    """The arrays of ``prepare``, with the images distorted."""
     check_version(params.kind, params.kind_version)
     prepared = context.input("prepare").load()
     pixels = [

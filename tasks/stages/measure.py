@@ -16,7 +16,7 @@ PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 
 
 def compute(params: Measure, context: JobContext) -> Output:
-    """``seconds`` of each part as one-element arrays, and the payloads; rows in ``stage_times``."""
+    """One-element arrays: seconds by part, and bytes of each payload and of the image; rows in ``stage_times``."""
     images, backbone = load_images(context)["pixels"], context.input("train-backbone")
     architecture = planned(params.architecture, backbone.params["backbone_version"])
     networks = Networks(

@@ -1,4 +1,4 @@
-"""outage: batches of one policy that are right less often than p_tar, on the edge and in all."""
+"""outage: batches of one policy that are right less often than p_tar, on the edge and overall."""
 
 from db.results.tables import Outage as OutageRow
 from early_exit.exits import decide

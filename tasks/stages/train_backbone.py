@@ -33,7 +33,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
 
 
 def _given(context: JobContext, sha256: str, architecture: Architecture) -> Tensors:
-    """Submitting knows the names and shapes of a MobileNetV2 only."""
+    """The given weights, checked here because submitting can check only those of a MobileNetV2."""
     try:
         weights = parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
         load_weights(weights, architecture)
