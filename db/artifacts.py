@@ -73,7 +73,7 @@ class ArtifactStore:
         return content
 
     def set_aside(self, uri: str) -> None:
-        """Rename a bad file, kept for inspection; one that has been made again since stays."""
+        """Rename a bad file, kept for inspection; one that has been rewritten since stays."""
         path = self.root / uri
         with suppress(FileNotFoundError):
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:

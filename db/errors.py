@@ -2,4 +2,4 @@
 
 
 class StorageError(Exception):
-    """What is stored, or where it should be, cannot be used; the message says why in one line for people."""
+    """What is stored, or where it should be, cannot be used; the message says why, in one readable line."""

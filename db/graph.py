@@ -87,7 +87,7 @@ def drifted(session: Session, run_id: int) -> list[dict[str, Any]]:
 
 
 def _counted(state: JobState, unfinished: int) -> JobState:
-    """The state of a job that waits for so many."""
+    """The state of a job in ``state`` with so many unfinished parents."""
     if state == JobState.SKIPPED:
         return state
     if unfinished:

@@ -12,7 +12,7 @@ Number = TypeVar("Number", int, float)
 
 LARGEST = 1_000_000
 USAGE = 2
-"""The exit code of a call at fault."""
+"""The exit code of a usage error, as ``orchestrator.errors.ExitCode`` has it: this package cannot import it."""
 
 
 def _number(name: str, default: float, kind: type[Number]) -> Number:

@@ -15,23 +15,23 @@ class RunState(StrEnum):
     """Where a run stands."""
 
     ACTIVE = "active"
-    """Some of its jobs are not ended."""
+    """Some of its jobs have not ended."""
     SUCCEEDED = "succeeded"
     """Every job has its artifact."""
     FAILED = "failed"
-    """Every job is ended, some failed or were skipped."""
+    """Every job has ended; some failed or were skipped."""
     CANCELLED = "cancelled"
 
 
 class JobState(StrEnum):
-    """Where a job stands, and who moves it on."""
+    """Where a job stands, and what moves it on."""
 
     WAITING = "waiting"
     """For ``waiting_for`` parents; the last of them to finish makes it ready."""
     READY = "ready"
     """Dispatch queues it, within the window of its queue."""
     QUEUED = "queued"
-    """A doorbell was rung; a worker claims it."""
+    """Its message was sent; a worker claims it."""
     RUNNING = "running"
     """One attempt holds it until ``lease_until``; the attempt finishes it, or the lease expires."""
     SUCCEEDED = "succeeded"
@@ -127,7 +127,7 @@ class Run(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     identity: Mapped[str]
-    """SHA-256 of (resolved spec, dataset digest, stage versions)."""
+    """SHA-256 of (resolved spec, dataset digest, stage versions, library releases)."""
     plan: Mapped[str]
     profile: Mapped[str]
     spec: Mapped[dict[str, Any]]

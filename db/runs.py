@@ -14,7 +14,7 @@ RETRIED = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
 
 
 def active_runs(session: Session) -> list[int]:
-    """Runs that are not ended, oldest first."""
+    """Runs that have not ended, oldest first."""
     return list(session.scalars(select(Run.id).where(Run.state == RunState.ACTIVE).order_by(Run.id)))
 
 
@@ -27,7 +27,7 @@ def working_runs(session: Session, codes: Collection[str]) -> list[int]:
 
 
 def other_codes(session: Session, run_id: int, codes: Collection[str]) -> list[str]:
-    """What a run's unfinished jobs ask for that is none of ``codes``."""
+    """The code that a run's unfinished jobs need and that is not among ``codes``."""
     statement = (
         select(Job.code)
         .where(Job.run_id == run_id, Job.state.in_((*OPEN, *RETRIED)), Job.code.not_in(codes))

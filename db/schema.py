@@ -17,6 +17,7 @@ HEAD = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")
 """The newest revision, by the number that its file's name begins with."""
 
 _LOCK = 7_206_118
+"""Any number of our own: the advisory lock that lets one process migrate at a time."""
 
 _UTC = {
     "sqlite": r"datetime(\1, 'unixepoch')",
@@ -26,7 +27,7 @@ _UTC = {
 
 
 def upgrade(engine: Engine) -> None:
-    """Create or upgrade the tables and views; raises ``DatabaseError`` in one line where that cannot be.
+    """Create or upgrade the tables and views; raises ``DatabaseError`` where that is impossible.
 
     Any number of processes may call this at once: the first migrates, the others wait.
     """
@@ -41,7 +42,7 @@ def upgrade(engine: Engine) -> None:
                 _migrate(connection, engine)
     except SqlDatabaseError as error:
         if engine.dialect.name == "postgresql" and isinstance(error, OperationalError):
-            raise  # out of reach
+            raise  # the server does not answer
         reason = str(error.orig).strip().splitlines()[0]
         raise DatabaseError(f"database '{engine.url}': {reason}.") from None
 

@@ -1,4 +1,4 @@
-"""The figures that the paper's authors released, at three thresholds: what our results stand beside.
+"""The figures that the paper's authors released, at three thresholds, to compare our results with.
 
 Source: the result files in the code released with arXiv 2108.09343, 3,056 test images of Caltech-256,
 MobileNetV2 at 300×300. They come from the released code: blocks dropped, BatchNorm adapting, noise that wraps

@@ -59,7 +59,7 @@ class Temperature(_Result):
 
 
 class Classification(_Result):
-    """What the distortion classifier sees in one test image at one kind and level."""
+    """What the distortion classifier predicts for one test image at one kind and level."""
 
     __tablename__ = "classifications"
     __table_args__ = (CheckConstraint(FRACTION.format("confidence")),)
@@ -72,7 +72,7 @@ class Classification(_Result):
 
 
 class Prediction(_Result):
-    """What one exit of one expert says of one test image at one kind and level."""
+    """What one exit of one expert answers for one test image at one kind and level."""
 
     __tablename__ = "predictions"
     __table_args__ = (CheckConstraint(FRACTION.format("confidence")), CheckConstraint("exit BETWEEN 1 AND 4"))
@@ -119,7 +119,7 @@ class SweepPoint(_Result):
 
 
 class ReliabilityBin(_Result):
-    """Of all test images at one exit those whose confidence lies in ((bin − 1)/15, bin/15]; no row for none.
+    """The test images whose confidence at one exit lies in ((bin − 1)/15, bin/15]; an empty bin has no row.
 
     ``calibrated``: divided by the exit's temperature, else by 1.
     """
@@ -199,9 +199,9 @@ class PayloadAnswers(_Result):
 
 
 class StageTime(_Result):
-    """Median seconds of one part of an inference at batch 1, and the bytes of what is sent for it.
+    """Median seconds of one part of an inference at batch 1.
 
-    That is the feature map as ``encode_*`` makes it, and the image itself for ``whole``: the network in one go.
+    ``payload_bytes``: what is sent, for ``encode_*`` (the feature map) and ``whole`` (the image itself); else NULL.
     """
 
     __tablename__ = "stage_times"

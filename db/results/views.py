@@ -2,8 +2,8 @@
 
 A view joins jobs to result rows by the artifact that they share, so that a result computed once shows under
 every run that has it. ``fidelity`` and ``seed`` name the run's variant. Rates and accuracies are fractions of
-1, times seconds, ``p_tar`` one of the 101 thresholds; accuracies of no images are NULL. Casts make the same type
-of a rate on every database.
+1, times seconds, ``p_tar`` one of the 101 thresholds; accuracies of no images are NULL. Casts give a rate the
+same type on every database.
 """
 
 _EXIT = """
@@ -21,7 +21,7 @@ _INDEPENDENT = {
     3: "CASE s.policy WHEN 'cloud-only' THEN NULL WHEN 'edge-only' THEN s.n ELSE s.r3 END",
     4: "CASE WHEN s.policy <> 'edge-only' THEN s.n END",
 }
-"""A policy's last exit answers all that reach it (docs/paper.md §9); NULL for an exit that the policy has not."""
+"""A policy's last exit answers all that reach it (docs/paper.md §9); NULL for an exit that the policy does not have."""
 
 _GAPS = "SUM(CASE WHEN {of} THEN b.n * ABS(b.accuracy - b.mean_confidence) ELSE 0 END)"
 _COUNT = "SUM(CASE WHEN {of} THEN b.n ELSE 0 END)"
