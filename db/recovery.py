@@ -12,7 +12,7 @@ from db.jobs import Claim, Held, JobInput, fail, lose, put_back
 from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, RunState
 
 MAX_REPAIRS = 10
-"""How often a run may find one input bad; a worker that never sees a file would go on forever."""
+"""How often a run may find one input bad; without a limit, a worker that never sees a file would repeat it forever."""
 SET_ASIDE = "input set aside"
 
 

@@ -17,7 +17,7 @@ class Fidelity:
     fixed_order: bool = False
     """Experts see their training images in one order in all epochs: that of a split stored shuffled (oddity 6)."""
     adapt_batchnorm: bool = False
-    """The backbone's BatchNorm goes on learning statistics while a distortion's heads train (oddity 5)."""
+    """The backbone's BatchNorm keeps updating its statistics while a distortion's heads train (oddity 5)."""
     released_spectra: bool = False
     """Spectra in 8 bits that wrap around; those of training with R and B swapped, stored as JPEG (oddity 16)."""
     freeze_backbone: bool = False

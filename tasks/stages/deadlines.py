@@ -15,8 +15,8 @@ from tasks.stages.latency import measured
 def compute(params: Deadlines, context: JobContext) -> Output:
     """Rows in ``missed_deadlines``, over every network; the batches are those of ``outage``."""
     asked = policy(params.policy)
-    said = answers(context, asked, params.kind)
-    exits, answer = decide(said.confidence, said.predicted, params.p_tar, asked.exits)
+    answered = answers(context, asked, params.kind)
+    exits, answer = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(exits), rng)
     shuffles, _, size = batches.shape
@@ -24,7 +24,7 @@ def compute(params: Deadlines, context: JobContext) -> Output:
     rows = []
     for name, network in NETWORKS.items():
         seconds = end_to_end(asked, exits, costs, network).total
-        found = missed_deadline(answer == said.labels, seconds, params.p_tar, DEADLINES, batches)
+        found = missed_deadline(answer == answered.labels, seconds, params.p_tar, DEADLINES, batches)
         rows += [
             {
                 "network": name,

@@ -15,8 +15,8 @@ from tasks.params import Latency
 def compute(params: Latency, context: JobContext) -> Output:
     """Rows in ``latencies``, one per network and payload: means over the test images, p50 and p95 of the total."""
     asked = policy(params.policy)
-    said = answers(context, asked, params.kind)
-    exits, _ = decide(said.confidence, said.predicted, params.p_tar, asked.exits)
+    answered = answers(context, asked, params.kind)
+    exits, _ = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)
     costs = {payload: measured(context, payload) for payload in PAYLOADS}
     rows = []
     for (name, network), payload in itertools.product(NETWORKS.items(), PAYLOADS):

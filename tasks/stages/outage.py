@@ -14,21 +14,21 @@ from tasks.params import Outage
 def compute(params: Outage, context: JobContext) -> Output:
     """Rows in ``outages``; all policies and thresholds are judged on the same batches of a condition."""
     asked = policy(params.policy)
-    said = answers(context, asked, params.kind)
+    answered = answers(context, asked, params.kind)
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
-    batches = shuffled_batches(len(said.labels), rng)
+    batches = shuffled_batches(len(answered.labels), rng)
     shuffles, _, size = batches.shape
     rows = []
     for p_tar in THRESHOLDS:
-        exits, answer = decide(said.confidence, said.predicted, p_tar, asked.exits)
-        found = outage(answer == said.labels, exits < EXITS[-1], p_tar, batches)
+        exits, answer = decide(answered.confidence, answered.predicted, p_tar, asked.exits)
+        found = outage(answer == answered.labels, exits < EXITS[-1], p_tar, batches)
         rows.append(
             {
                 "p_tar": p_tar,
                 "policy": params.policy,
                 "kind": params.kind,
                 "level": params.level,
-                "n": len(said.labels),
+                "n": len(answered.labels),
                 "batch_size": size,
                 "shuffles": shuffles,
                 "edge_outage": found.edge.mean,

@@ -30,9 +30,9 @@ def compute(params: Reliability, context: JobContext) -> Output:
             "mean_confidence": found.confidence[bin_ - 1].item(),
             "accuracy": found.accuracy[bin_ - 1].item(),
         }
-        for calibrated, said in ((False, uncalibrated), (True, confidence))
+        for calibrated, scores in ((False, uncalibrated), (True, confidence))
         for number in EXITS
-        for found in [reliability(said[:, number - 1], predicted[:, number - 1] == labels)]
+        for found in [reliability(scores[:, number - 1], predicted[:, number - 1] == labels)]
         for bin_ in (np.flatnonzero(found.count) + 1).tolist()
     ]
     return Output(rows={ReliabilityBin: rows})

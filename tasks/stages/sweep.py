@@ -12,15 +12,15 @@ from tasks.params import Sweep
 def compute(params: Sweep, context: JobContext) -> Output:
     """Rows in ``sweep_points``."""
     asked = policy(params.policy)
-    said = answers(context, asked, params.kind)
-    counts = sweep(said.confidence, said.predicted, said.labels, exits=asked.exits)
+    answered = answers(context, asked, params.kind)
+    counts = sweep(answered.confidence, answered.predicted, answered.labels, exits=asked.exits)
     rows = [
         {
             "p_tar": p_tar,
             "policy": params.policy,
             "kind": params.kind,
             "level": params.level,
-            "n": len(said.labels),
+            "n": len(answered.labels),
             **{f"n{k}": counts.n[row, k - 1].item() for k in EXITS},
             **{f"c{k}": counts.c[row, k - 1].item() for k in EXITS},
             **{f"r{k}": counts.r[row, k - 1].item() for k in EXITS[:3]},
