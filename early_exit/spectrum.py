@@ -1,4 +1,4 @@
-"""The Fourier spectra that the distortion classifier sees: ours, and the two of the released code."""
+"""The Fourier spectra that the distortion classifier works on: ours, and the two of the released code."""
 
 import math
 

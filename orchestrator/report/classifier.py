@@ -1,4 +1,4 @@
-"""What the distortion classifier sees, and what its mistakes cost the deployed system."""
+"""What the distortion classifier predicts, and what its mistakes cost the deployed system."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -60,7 +60,7 @@ QUESTION = Question(
     place=50,
     name="classifier-confusion",
     title="The deployed system, not the oracle",
-    lead="Nobody tells a real system the distortion: what its classifier sees, and what its mistakes cost.",
+    lead="Nobody tells a real system the distortion: what its classifier predicts, and what its mistakes cost.",
     drawings=_drawings,
     tables=("classifier_confusion", "classifier_cost", "classifier_latency_cost"),
 )

@@ -33,7 +33,7 @@ class Examples:
     images: dict[int, Images]
     spectra: dict[int, Images]
     missing: tuple[str, ...]
-    """Why some of them are not there, a line per reason."""
+    """Why some of them are missing, one line per reason."""
 
 
 def examples(shown: Examples) -> Figure:
@@ -74,7 +74,7 @@ def _examples_of(found: Findings, kind: str) -> Examples:
 def _first(found: Findings, wanted: Selection) -> Images:
     """Test images of the first shard; raises what ``select_shards`` and the store raise."""
     artifact = select_shards(found.session, found.run.run_id, wanted)[0].artifact
-    assert artifact is not None  # select_shards sees to it
+    assert artifact is not None  # select_shards guarantees it
     assert artifact.uri is not None
     assert artifact.sha256 is not None
     array = found.store.read(artifact.uri, artifact.sha256)[ARRAYS[wanted.what]]
@@ -102,6 +102,6 @@ QUESTION = Question(
     place=130,
     name="examples",
     title="Images and spectra",
-    lead="The same test images at every level, and the spectra that the classifier sees.",
+    lead="The same test images at every level, and their spectra, which the classifier works on.",
     drawings=_drawings,
 )

@@ -1,4 +1,4 @@
-"""What a run has found: its tables and curves, read once, and where its questions read the rest."""
+"""A run's results: its tables and curves, read once, and where its questions read the rest."""
 
 from dataclasses import dataclass
 

@@ -42,7 +42,7 @@ SHOWN_FAILURES = 5
 
 @dataclass(frozen=True)
 class Standings:
-    """Where the run stood when it was read."""
+    """The run's state when it was read."""
 
     now: Standing
     failures: list[str]
@@ -57,7 +57,7 @@ class Standings:
 def write_report(context: Context, run_id: int, out: Path | None) -> None:
     """Write ``report.html`` and ``figures/`` into ``out``, by default ``report-RUN`` in the current folder.
 
-    The folder appears whole or not at all; in one that holds an older report of ours, files are replaced one
+    The folder is written atomically; in one that holds an older report of ours, files are replaced one
     by one. Raises ``OrchestratorError`` for a run without any result, ``UsageError`` for a folder that holds
     something else.
     """
@@ -95,7 +95,7 @@ def sections(found: Findings) -> list[Section]:
 
 
 def page(run: Manifest, shown: list[Section], drawn: dict[str, Markup], stood: Standings) -> str:
-    """The HTML; ``drawn`` holds the figures to be put into it, by name."""
+    """The HTML; ``drawn`` holds the figures to embed, by name."""
     environment = Environment(
         loader=PackageLoader("orchestrator.report"),
         autoescape=True,
@@ -131,7 +131,7 @@ def _bounds(size: re.Match[str]) -> str:
 
 
 def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
-    """Draw everything, a process per core; returns what belongs into the page, by name of the drawing."""
+    """Draw everything, one process per core; returns what the page embeds, by name of the drawing."""
     folder.mkdir()
     drawings = [drawing for section in shown for drawing in section.drawings]
     with ProcessPoolExecutor() as pool:
@@ -143,7 +143,7 @@ def _save_one(drawing: Drawing, folder: Path) -> Markup:
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": drawing.name}), io.StringIO() as file:
         figure = drawing.draw()
         figure.draw_without_rendering()
-        figure.set_layout_engine(None)  # where everything stands is settled, once for both files
+        figure.set_layout_engine(None)  # the layout is final, the same for both files
         figure.savefig(folder / f"{drawing.name}.png", dpi=DOTS_PER_INCH)
         figure.savefig(file, format="svg", metadata=NO_METADATA)
         svg = file.getvalue()
@@ -163,7 +163,7 @@ def _figures_of_ours(folder: Path) -> set[str] | None:
 
 
 def _move(new: Path, folder: Path, old_figures: set[str]) -> None:
-    """Put the files of ``new`` into ``folder``, and take away figures that the older report alone had."""
+    """Move the files of ``new`` into ``folder``, and remove figures that only the older report had."""
     (folder / "figures").mkdir(exist_ok=True)
     figures = {path.name for path in (new / "figures").iterdir()}
     for name in figures:

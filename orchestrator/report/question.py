@@ -56,7 +56,7 @@ class Question:
     """One section of the page, and where its figures and tables come from."""
 
     place: int
-    """Sections stand in the order of their places."""
+    """Sections are ordered by place."""
     name: str
     """The anchor of its section."""
     title: str
@@ -68,7 +68,7 @@ class Question:
     """Names of the layouts whose tables stand below the figures, those of every fidelity."""
 
     def answer(self, found: Findings) -> Section:
-        """What this run says about it; without any results, a section with neither drawings nor grids."""
+        """This run's answer; without any results, a section with neither drawings nor grids."""
         shown = list(self.drawings(found))
         missing = dict.fromkeys(one.why for one in shown if isinstance(one, Missing))
         return Section(

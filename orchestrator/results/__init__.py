@@ -1,1 +1,1 @@
-"""What was found, as tables."""
+"""Results as tables: read from the views, laid out, and printed."""

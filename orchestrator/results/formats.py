@@ -14,7 +14,7 @@ TEXTS = ("kind", "network", "expert", "policy", "fidelity")
 """Columns of result tables that hold words; numbers are aligned to the right."""
 
 KEYS = (*TEXTS, "level")
-"""Those that say what a line is about."""
+"""Columns that identify a line."""
 
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -66,8 +66,8 @@ def print_table(grid: Grid, console: Console) -> None:
 def fitting(grid: Grid, width: int) -> list[Grid]:
     """Parts of a result table, of ``width`` characters at most where no column is wider by itself.
 
-    Each has the columns that say what a line is about; cells may be broken between words. A table without
-    such columns stays as it is.
+    Each has the columns that identify a line; cells may be broken between words. A table without
+    such columns is not split.
     """
     words = [[column, *(row[place] for row in grid.rows)] for place, column in enumerate(grid.columns)]
     widths = [max(len(word) for cell in of for word in cell.split() or [""]) + 3 for of in words]

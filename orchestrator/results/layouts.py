@@ -12,10 +12,10 @@ from orchestrator.errors import UsageError, nearest
 Row = dict[str, Any]
 
 PUBLISHED_AT = (0.7, 0.8, 0.9)
-"""Thresholds that there are published figures at."""
+"""Thresholds with published figures."""
 
 SHOWN_DEADLINES = (0.1, 0.2, 0.5, 1.0, 1.5, 2.0)
-"""Seconds; the figures have all."""
+"""Seconds; the figures show all."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Quantity:
     scale: float
     heading: str = ""
     ours: bool = True
-    """Else it is the same in every seed, and has no interval."""
+    """Otherwise it is the same in every seed and has no interval."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a view becomes a table: one line per ``lines``, in it one cell per value of ``across``, or per quantity.
 
-    With ``fidelity`` among its lines one table is about all of them, else there is one for each.
+    With ``fidelity`` among its lines there is one table for all fidelities, otherwise one for each.
     """
 
     view: str
@@ -45,15 +45,15 @@ class Layout:
     heading: Callable[[Any], str] = str
     """What stands above the cells of a value of ``across``."""
     thresholds: tuple[float, ...] = THRESHOLDS
-    """Those that the view has; the table is about 0.8 where the run's own is none of them. () for all in one."""
+    """Those that the view has; a run whose own is not among them is shown at 0.8. () shows all in one table."""
     of_payload: bool = False
-    """The run's own of several payloads is shown."""
+    """Only the run's own payload is shown."""
     keeps: Callable[[Row], bool] = lambda _: True
     """Whether a row of the view belongs to the table."""
     note: str = ""
     """What a reader must know, for the caption."""
     name: str = ""
-    """Where a view has several tables."""
+    """If a view has several tables."""
 
     @property
     def table(self) -> str:
@@ -106,7 +106,7 @@ LAYOUTS = (
     ),
     Layout(
         "classifier_confusion",
-        "What the classifier sees{at}, % of the test images",
+        "What the classifier predicts{at}, % of the test images",
         ("kind", "level"),
         (Quantity("share", 100),),
         "predicted",
@@ -251,7 +251,7 @@ LAYOUTS = (
 
 
 def named(names: Sequence[str]) -> tuple[Layout, ...]:
-    """The tables of these names, all of them for none; raises UsageError for a name that no table has."""
+    """The tables of these names, or all if there are none; raises ``UsageError`` for an unknown name."""
     known = {layout.table: layout for layout in LAYOUTS}
     for name in names:
         if name not in known:
@@ -278,4 +278,4 @@ CURVES = (
         of_payload=True,
     ),
 )
-"""What the figures show more of than the tables do."""
+"""Read for the figures, which show more thresholds and target times than the tables."""

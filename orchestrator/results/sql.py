@@ -31,7 +31,7 @@ class Answer:
 
 
 def query(engine: Engine, statement: str) -> Answer:
-    """The answer of one reading statement; ``UsageError`` where it writes, fails or takes too long."""
+    """The answer of one reading statement; ``UsageError`` if it writes, fails or takes too long."""
     if engine.dialect.name == "sqlite":
         return _query_sqlite(str(engine.url.database), statement)
     return _query_postgres(engine, statement)
@@ -61,10 +61,10 @@ def _allow(action: int, first: str | None, second: str | None, *_: str | None) -
 
 
 def _query_postgres(engine: Engine, statement: str) -> Answer:
-    """In a read-only transaction, as the query of a cursor: Postgres takes nothing but reading ones for that.
+    """In a read-only transaction, as the query of a cursor: Postgres accepts only reading ones there.
 
-    Read-only alone would let COPY write files on the server. psycopg sends the statement as a prepared one, so
-    that it cannot hold two.
+    Read-only alone would let COPY write files on the server. psycopg prepares the statement, so that it
+    cannot hold two.
     """
     with engine.connect() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))

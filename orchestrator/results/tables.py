@@ -1,4 +1,4 @@
-"""A run's results as tables: what the views say, as mean and 95 % interval over the run's seeds."""
+"""A run's results as tables: the rows of the views, as mean and 95 % interval over the run's seeds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ PLACES: dict[Value, int] = {
     **{name: place for place, name in enumerate((PRISTINE, *FIDELITIES, *NETWORKS, *PAYLOADS), start=-100)},
     **{name: place for place, name in enumerate(BORROWING, start=1)},
 }
-"""Of names with an order of their own; those of all others are between, by letter."""
+"""Names with an order of their own; all others come between them, alphabetically."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class ResultTable:
     p_tar: float | None
     estimates: dict[Place, Estimate]
     note: str = ""
-    """What a reader must know besides."""
+    """What else a reader must know."""
 
     @property
     def name(self) -> str:
-        """That of its layout."""
+        """Its layout's name."""
         return self.layout.table
 
     def grid(self) -> Grid:
@@ -149,20 +149,20 @@ def _read(session: Session, layout: Layout, run: Manifest, p_tar: float | None) 
     statement = f"SELECT * FROM {layout.view} WHERE {where}"  # noqa: S608  # our own names
     rows = [dict(row) for row in session.execute(text(statement), asked).mappings()]
     if rows and layout.view == "classifier_confusion":
-        rows = _with_unseen(rows, run.kinds.experts)
+        rows = _with_unpredicted(rows, run.kinds.experts)
     return [row for row in rows if layout.keeps(row)]
 
 
-def _with_unseen(rows: list[Row], kinds: Sequence[str]) -> list[Row]:
-    """A kind that no image was taken for has no row in the view: its share is 0, in every seed."""
+def _with_unpredicted(rows: list[Row], kinds: Sequence[str]) -> list[Row]:
+    """A kind that was never predicted has no row in the view: its share is 0, in every seed."""
     same = ("fidelity", "seed", "kind", "level")
     there = {(*(row[name] for name in same), row["predicted"]) for row in rows}
     conditions = dict.fromkeys(tuple(row[name] for name in same) for row in rows)
     return rows + [
-        {**dict(zip(same, condition, strict=True)), "predicted": seen, "share": 0.0}
+        {**dict(zip(same, condition, strict=True)), "predicted": predicted, "share": 0.0}
         for condition in conditions
-        for seen in kinds
-        if (*condition, seen) not in there
+        for predicted in kinds
+        if (*condition, predicted) not in there
     ]
 
 
@@ -179,14 +179,14 @@ def _estimates(rows: Sequence[Row], layout: Layout) -> dict[Place, Estimate]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Of one value per seed that has one."""
+    """The estimate of one value for each seed that has one."""
     if not values:
         return Estimate(None, None, 0)
     return Estimate(*mean_and_ci95(values), len(values))
 
 
 def in_order(values: Iterable[Value]) -> list[Value]:
-    """Each once: numbers by size, pristine, the distortions by letter, then policies that borrow experts."""
+    """Each once: numbers by size, pristine, the distortions alphabetically, then policies that borrow experts."""
     return sorted(set(values), key=_place)
 
 

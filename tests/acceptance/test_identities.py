@@ -62,7 +62,7 @@ def says(finished):
 
 @pytest.fixture(scope="module")
 def seen(finished):
-    """``seen[kind, level][image]``: the kind that the classifier sees."""
+    """``seen[kind, level][image]``: the kind that the classifier predicts."""
     statement = (
         "SELECT c.kind, c.level, c.image, c.predicted FROM classifications c"
         " JOIN jobs j ON j.artifact_id = c.artifact_id AND j.run_id = 1"
