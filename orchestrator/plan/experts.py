@@ -1,4 +1,4 @@
-"""The part of the plan that trains experts: the features they are trained on, and their heads."""
+"""The part of the plan that trains experts: the features that they are trained on, and their heads."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ExpertTraining(Branch):
     backbone: int
 
     def train(self) -> tuple[dict[str, int], dict[str, int]]:
-        """All experts, and those of them with their own backbone, which images pass in every epoch."""
+        """All experts, and among them those that train a backbone of their own, on images instead of features."""
         learned = self.spec.kinds.learned
         cached = {PRISTINE: learned[PRISTINE]} if self._fidelity.adapt_batchnorm else learned
         experts = self._train_experts(cached)

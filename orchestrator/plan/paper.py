@@ -1,7 +1,7 @@
 """The plan of the paper: which job reads which, and with which parameters; pure, deterministic, in memory.
 
-Here are the targets and all stages up to the predictions but the experts' training, which is in ``experts``;
-what follows the predictions is in ``evaluation``.
+This file has the targets and all stages up to the predictions, except the experts' training, which is in
+``experts``; what follows the predictions is in ``evaluation``.
 
 Jobs are in the order in which they should start: parents before children, the longest training first.
 """
@@ -36,12 +36,12 @@ from tasks.params import (
 
 
 def _ends(plan: str) -> Callable[[StageParams], bool]:
-    """Whether a job is one of those that ``plan`` is for; images of other splits than test are no dataset to keep."""
+    """Whether ``plan`` ends with a job; prepared images are worth keeping only of the test split."""
     return lambda params: plan in params.plans and not (isinstance(params, Prepare) and params.split != TEST)
 
 
 TARGETS = {plan: _ends(plan) for params in STAGES.values() for plan in params.plans}
-"""Every step of the paper's README is a plan: the graph of full-paper, cut short after these jobs."""
+"""Every step of the paper is a plan: the graph of full-paper, cut short after these jobs."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _Walk(Branch):
         spec = self.spec
         frozen = spec.backbone.epochs == 0 or self._fidelity.freeze_backbone
         params = TrainBackbone(
-            classes=self.dataset.classes,
+            classes=self.classes,
             architecture=spec.architecture,
             weights=spec.weights,
             augmented=self.spec.augmented and not frozen,

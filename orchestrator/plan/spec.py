@@ -112,7 +112,7 @@ class Spec(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _fidelity_suits_the_backbone(self) -> "Spec":
+    def _fidelity_suits_the_training(self) -> "Spec":
         for name in self.fidelity if self.backbone.epochs == 0 else ():
             if FIDELITIES[name].drop_blocks:
                 raise ValueError(
@@ -127,7 +127,7 @@ class Spec(BaseModel):
         return self
 
     @field_serializer("architecture")
-    def _as_it_may_be_set(self, value: Architecture) -> dict[str, Any]:
+    def _only_what_can_be_set(self, value: Architecture) -> dict[str, Any]:
         return {name: set_ for name, set_ in vars(value).items() if name != "drop_blocks"}
 
     @field_validator("levels")
@@ -143,11 +143,11 @@ class Spec(BaseModel):
 
     @property
     def kinds(self) -> Kinds:
-        """What follows from ``levels`` and ``baselines``."""
+        """The kinds, experts and policies that follow from ``levels`` and ``baselines``."""
         return Kinds(self.levels, self.baselines)
 
     @model_validator(mode="after")
-    def _backbone_suits_the_fidelity(self) -> "Spec":
+    def _fidelity_suits_the_architecture(self) -> "Spec":
         name = self.architecture.backbone
         for fidelity in self.fidelity if "drop_blocks" not in recipe(name).parameters else ():
             if FIDELITIES[fidelity].drop_blocks:
@@ -225,7 +225,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         value, *more = tomllib.loads(f"value = {text}").values()
     except (tomllib.TOMLDecodeError, RecursionError):
         value, more = text, []
-    if more:  # a text of several lines
+    if more:  # text of several lines
         value = text
     for part in reversed(name.strip().split(".")):
         value = {part: value}
@@ -241,7 +241,7 @@ def _overlay(fields: dict[str, Any], over: dict[str, Any]) -> None:
 
 
 def _refuse_dropped_blocks(fields: dict[str, Any]) -> None:
-    """Whether blocks are missing is settled per variant, when the run is planned."""
+    """Each variant's fidelity decides, when the run is planned, whether blocks are dropped."""
     if isinstance(fields["architecture"], dict) and "drop_blocks" in fields["architecture"]:
         raise UsageError(
             "field 'architecture.drop_blocks': a fidelity says so. Set fidelity=dropped-blocks instead."
