@@ -42,28 +42,35 @@ class Format(StrEnum):
 
 
 @cli.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
+def options(debug: Annotated[bool, typer.Option(help="Show the tracebacks of errors.")] = False) -> None:
     """Options of every command."""
     # Read by `orchestrator.main` from the command line itself, since errors are shown outside of typer.
 
 
 @cli.command()
 def submit(
-    plan: Annotated[str, typer.Argument(help="full-paper, or a step of it: see the README.")],
+    plan: Annotated[str, typer.Argument(help="full-paper, or one of its steps (see the README).")],
     dataset: Annotated[
         Path | None, typer.Option(help="A folder of photographs in ImageFolder layout.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="The backbone's features.* in safetensors, or 'imagenet'.")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="A CSV file of path,split; by default 80/10/10.")] = None,
-    profile: Annotated[str | None, typer.Option(help="demo, photos or paper.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="A CSV file with the header path,split; by default a random 80/10/10.")
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="demo, photos or paper; by default photos with --dataset, demo without."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a field, e.g. p_tar=0.9.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of fields.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run, on a shared cluster too.")] = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file that overrides fields.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run, and store nothing.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run on a shared cluster, too.")] = False,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run all jobs in this process, for debugging.")
     ] = False,
@@ -105,7 +112,9 @@ def backbone(
 @cli.command()
 def data(
     name: Annotated[str, typer.Argument(metavar="caltech256", help="The dataset's name.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, for --dataset.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, later given to submit as --dataset.")
+    ],
 ) -> None:
     """Download and verify the paper's photographs; an interrupted download is resumed."""
     from orchestrator.files.caltech256 import CALTECH256, fetch
@@ -141,7 +150,7 @@ def cancel(run: ActiveRunArgument = None) -> None:
 @cli.command()
 def retry(
     run: RunArgument = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the run, on a shared cluster too.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run on a shared cluster, too.")] = False,
 ) -> None:
     """Retry the failed, cancelled and skipped jobs of a run that has ended."""
     from orchestrator.runs.control import refuse_other_code, retry_run
@@ -160,7 +169,7 @@ def status(
         int | None, typer.Argument(metavar="[RUN]", help="The run's number; by default all runs.")
     ] = None,
 ) -> None:
-    """Show all runs, or the stages and failures of one."""
+    """List all runs, or show the stages and failures of one."""
     from orchestrator.runs.progress import failures, standing, table
 
     context = open_context()
@@ -181,10 +190,10 @@ def results(
     run: RunArgument = None,
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
     only: Annotated[
-        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; repeatable.")
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Print only this table; repeatable.")
     ] = None,
 ) -> None:
-    """Print a run's tables: accuracy, offloading, latency, the classifier, and published figures beside ours."""
+    """Print a run's tables, e.g. accuracy, offloading, latency and the published figures beside ours."""
     from orchestrator.results.formats import print_tables
     from orchestrator.results.layouts import named
     from orchestrator.results.tables import tables
@@ -209,7 +218,9 @@ def report(
     run: RunArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A new folder or that of an older report; by default report-RUN."),
+        typer.Option(
+            metavar="DIR", help="A new folder, or an older report's to replace; by default report-RUN."
+        ),
     ] = None,
 ) -> None:
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
@@ -222,7 +233,7 @@ def report(
 @cli.command()
 def export(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="distorted-dataset or spectra.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.")],
     run: RunArgument = None,
     kind: Annotated[str | None, typer.Option(help="Only this distortion.")] = None,
     level: Annotated[int | None, typer.Option(help="Only this level.")] = None,
@@ -270,7 +281,7 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Processes; by default one per core, one for gpu.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Unique within the cluster.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name that is unique within the cluster.")] = None,
 ) -> None:
     """Start one Celery worker by hand."""
     from orchestrator.cluster.worker import become_worker
@@ -292,13 +303,13 @@ def flower(
 
 @cli.command()
 def migrate() -> None:
-    """Create or upgrade the database's schema."""
+    """Create or upgrade the database schema."""
     open_context(create=True).console.print("The database is at this code's schema.")
 
 
 @cli.command()
 def reconcile() -> None:
-    """Run the reconciler of a shared cluster."""
+    """Run the reconciler of a shared cluster; it requeues lost jobs."""
     from orchestrator.cluster.reconcile import reconcile_forever
 
     refuse_private(current_place(create=False))

@@ -14,9 +14,9 @@ class ExitCode(IntEnum):
     NO_RESULT = 1
     """No result could be made."""
     USAGE = 2
-    """The call or its input is at fault; nothing was started. So say typer and ``db.limits``, too."""
+    """The call or its input is at fault; nothing was started. typer and ``db.limits`` exit with it, too."""
     SOME_FAILED = 3
-    """Some jobs failed or were cancelled; results of the others are there."""
+    """Some jobs failed or were cancelled; the others have results."""
     OUT_OF_REACH = 4
     """The database, the broker, the workers or a download are out of reach."""
     DETACHED = 130

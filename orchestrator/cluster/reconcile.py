@@ -78,9 +78,8 @@ class Reconciler:
             self.lenient_until = time.time() + LEASE_SECONDS
 
     def _is_lenient(self) -> bool:
-        return (
-            time.time() < self.lenient_until <= time.time() + LEASE_SECONDS
-        )  # setting the clock back ends it
+        # The upper bound ends it if the clock is set back.
+        return time.time() < self.lenient_until <= time.time() + LEASE_SECONDS
 
     def _database(
         self,
@@ -135,7 +134,6 @@ def _recount(session: Session) -> int:
 def reconcile_forever(engine: Engine, store: ArtifactStore, broker_url: str) -> None:
     """Run the reconciler as its own process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_IGN
-    )  # a closed broker connection raises instead of ending the process
+    # A closed broker connection then raises instead of ending the process.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     Reconciler(engine, store, create_app(broker_url)).forever()

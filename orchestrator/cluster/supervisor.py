@@ -63,7 +63,7 @@ class Supervisor:
         self.early_ends = 0
 
     def run(self) -> None:
-        """Supervise until there is nothing left to do, or until told to stop."""
+        """Supervise until there is nothing left to do or a signal says to stop."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         end_leftovers(recorded(self.record))
@@ -187,9 +187,8 @@ def main() -> None:
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
-        os.dup(
-            held.fileno()
-        )  # the kernel frees the lock with the process: who waits for it waits for all of it
+        # Never closed, so that the lock is released only when the whole process is gone.
+        os.dup(held.fileno())
         try:
             Supervisor(place, place.home).run()
         except InfrastructureError as error:

@@ -41,8 +41,8 @@ def fetch(archive: Archive, folder: Path, console: Console) -> None:
     """Write the dataset's class folders and images to ``folder``, atomically.
 
     The tar is downloaded to ``FOLDER.tar.part``, which the next call resumes; it is removed at the end, or if it
-    is not the dataset. A folder that already is the dataset is left as it is. Raises ``UsageError`` for a
-    folder that holds something else, ``InfrastructureError`` for everything that the server is to blame for.
+    is not the dataset. A folder that already holds the dataset is left unchanged. Raises ``UsageError`` for a
+    folder that holds something else, ``InfrastructureError`` for whatever is the server's fault.
     """
     folder = folder.resolve()
     if folder.is_dir() and _count(folder) == (archive.classes, archive.images):

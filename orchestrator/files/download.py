@@ -20,7 +20,7 @@ def download(url: str, part: Path, progress: Callable[[int, int | None], None]) 
 
     If the server cannot resume, the download starts over. ``progress`` is called with the bytes so far and the
     total, if the server tells it. The caller verifies the content: a part that is longer than the file is left
-    as it is. Raises ``InfrastructureError`` if the server is out of reach, refuses, ends early or sends more
+    unchanged. Raises ``InfrastructureError`` if the server is out of reach, refuses, ends early or sends more
     than ``MAX_BYTES``.
     """
     have = part.stat().st_size if part.exists() else 0

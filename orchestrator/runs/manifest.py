@@ -43,7 +43,7 @@ class Manifest:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Everything random was repeated for each."""
+        """Everything random was repeated for each of them."""
         return tuple(self.spec["seeds"])
 
     @property
@@ -80,7 +80,7 @@ class Manifest:
 
     @property
     def named_seeds(self) -> str:
-        """As in: the 2 seeds 0, 1; no mean takes a seed in that has no value, as where nothing left the edge."""
+        """As in: the 2 seeds 0, 1. A mean leaves out seeds without a value, e.g. if nothing left the edge."""
         return f"the {len(self.seeds)} seeds {', '.join(map(str, self.seeds))}, or those of them that have a value"
 
     def among_several(self, fidelity: str) -> str:
@@ -128,5 +128,5 @@ def manifest(session: Session, run_id: int) -> Manifest:
 
 
 def utc(seconds: float | None) -> str:
-    """A time from the database, readable; – for None."""
+    """A time from the database as text; – for None."""
     return "–" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

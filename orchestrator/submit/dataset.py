@@ -31,7 +31,7 @@ def synthetic_folder(store: ArtifactStore, synthetic: Synthetic) -> Path:
     """The built-in dataset's folder, visible to all workers of the store; drawn if it does not exist yet."""
     folder = store.root / "datasets" / f"synthetic-{synthetic.images}x{synthetic.size}-seed{synthetic.seed}"
     if not folder.exists():
-        from early_exit.synthetic import draw  # OpenCV is needed this one time only
+        from early_exit.synthetic import draw  # OpenCV is needed only here
 
         folder.parent.mkdir(exist_ok=True)
         draw(folder, synthetic.images, synthetic.size, synthetic.seed)
