@@ -26,7 +26,7 @@ class Context:
 def open_context(*, create: bool = False) -> Context:
     """The context of the place that the environment names, its database at this code's schema.
 
-    ``create``: make a private home where there is none; otherwise that is a ``UsageError``.
+    ``create``: make a private home if there is none; otherwise a missing one is a ``UsageError``.
     """
     place = current_place(create=create)
     if place.home is not None and not create and not (place.home / "orchestrator.db").exists():

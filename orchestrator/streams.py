@@ -6,7 +6,7 @@ import sys
 
 
 def open_streams() -> None:
-    """Open closed streams on /dev/null, lest a database file take their number; escape unencodable characters."""
+    """Open closed streams on /dev/null, so that no database file gets their number; escape unencodable characters."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             _open_on_nothing(number)

@@ -244,7 +244,7 @@ def _refuse_dropped_blocks(fields: dict[str, Any]) -> None:
     """Each variant's fidelity decides, when the run is planned, whether blocks are dropped."""
     if isinstance(fields["architecture"], dict) and "drop_blocks" in fields["architecture"]:
         raise UsageError(
-            "field 'architecture.drop_blocks': a fidelity says so. Set fidelity=dropped-blocks instead."
+            "field 'architecture.drop_blocks': a fidelity decides this. Set fidelity=dropped-blocks instead."
         )
 
 

@@ -37,7 +37,7 @@ class Examples:
 
 
 def examples(shown: Examples) -> Figure:
-    """A column per level; in it the same few test images, each above its spectrum where there is one."""
+    """A column per level; in it the same few test images, each above its spectrum if it has one."""
     images, spectra = shown.images, shown.spectra
     levels = sorted({*images, *spectra})
     number = max(len(sample) for sample in (*images.values(), *spectra.values()))
@@ -56,7 +56,7 @@ def examples(shown: Examples) -> Figure:
 
 
 def _examples_of(found: Findings, kind: str) -> Examples:
-    """Those whose files are there, of the run's first seed and fidelity."""
+    """Those whose files exist, of the run's first seed and fidelity."""
     run = found.run
     conditions = [(PRISTINE, 0), *((kind, level) for level in run.kinds.of(kind))]
     shown: dict[str, dict[int, Images]] = {what: {} for what in ARRAYS}

@@ -28,11 +28,11 @@ class Findings:
         return [table for table in self.tables if table.name == name]
 
     def frame(self, name: str, fidelity: str) -> pd.DataFrame:
-        """The estimates of a table; no lines where there is none."""
+        """The estimates of a table; empty if the run has none."""
         return _frame(self.tables, name, fidelity)
 
     def curve(self, name: str, fidelity: str) -> pd.DataFrame:
-        """The estimates of a curve; no lines where there is none."""
+        """The estimates of a curve; empty if the run has none."""
         return _frame(self.curves, name, fidelity)
 
 

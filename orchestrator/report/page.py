@@ -152,7 +152,7 @@ def _save_one(drawing: Drawing, folder: Path) -> Markup:
 
 
 def _figures_of_ours(folder: Path) -> set[str] | None:
-    """The figures that an older report of ours in ``folder`` links to; None where there is no such report."""
+    """The figures that an older report of ours in ``folder`` links to; None if there is no such report."""
     try:
         old = (folder / "report.html").read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):

@@ -43,7 +43,7 @@ class Layout:
     quantities: tuple[Quantity, ...]
     across: str | None = None
     heading: Callable[[Any], str] = str
-    """What stands above the cells of a value of ``across``."""
+    """The heading of the column of a value of ``across``."""
     thresholds: tuple[float, ...] = THRESHOLDS
     """Those that the view has; a run whose own is not among them is shown at 0.8. () shows all in one table."""
     of_payload: bool = False
@@ -202,8 +202,8 @@ LAYOUTS = (
         (Quantity("edge_outage", 100), Quantity("overall_outage", 100)),
         "policy",
         thresholds=outage.THRESHOLDS,
-        note="An outage: a batch of {batch_size} test images of which less than p_tar are right, over {shuffles} "
-        "shuffles; one that has no answer on the edge is none there.",
+        note="An outage: a batch of {batch_size} test images whose accuracy is below p_tar, over {shuffles} "
+        "shuffles; one without any answer on the edge is not counted as an outage there.",
     ),
     Layout(
         "deadlines",
@@ -214,8 +214,8 @@ LAYOUTS = (
         heading="{:g} s".format,
         of_payload=True,
         keeps=lambda row: row["t_tar_seconds"] in SHOWN_DEADLINES,
-        note="Missed: a batch of {batch_size} test images of which less than p_tar are right, or that take longer "
-        "than t_tar on average; over {shuffles} shuffles.",
+        note="Missed: a batch of {batch_size} test images whose accuracy is below p_tar or whose mean time "
+        "is above t_tar; over {shuffles} shuffles.",
     ),
     Layout(
         "ablation",

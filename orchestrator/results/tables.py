@@ -72,7 +72,7 @@ class ResultTable:
         return self.layout.table
 
     def grid(self) -> Grid:
-        """Cells in percent or milliseconds as the title says; empty where there is no result."""
+        """Cells in percent or milliseconds as its title says; empty if there is no result."""
         layout = self.layout
         cells = in_order(cell for _, cell, _ in self.estimates)
         headings = [quantity.heading for quantity in layout.quantities]

@@ -152,10 +152,7 @@ def test_outages_are_shown_at_0_8_where_there_is_none_at_the_runs_own_threshold(
     table = shown([("outage", "corrected", 0, {Outage: rows})], p_tar=0.85)["outage"]
     assert table.title == "Outage probability at p_tar 0.8: on the edge / overall, %"
     assert table.grid().rows == [[BLUR, "3", "25.0 / 50.0"]]
-    assert (
-        "a batch of 2 test images of which less than p_tar are right, over 100 shuffles"
-        in table.grid().caption
-    )
+    assert "a batch of 2 test images whose accuracy is below p_tar, over 100 shuffles" in table.grid().caption
 
 
 def test_some_target_times_are_columns_of_the_missed_deadlines(shown):

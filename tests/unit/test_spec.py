@@ -267,7 +267,7 @@ def test_a_value_out_of_bounds_names_its_field_and_the_reason(setting, field):
 @pytest.mark.parametrize("value", ["true", "false", "1"])
 def test_dropping_blocks_is_refused_with_the_fidelity_that_does_it(value):
     assert refusal("demo", f"architecture.drop_blocks={value}") == (
-        "field 'architecture.drop_blocks': a fidelity says so. Set fidelity=dropped-blocks instead."
+        "field 'architecture.drop_blocks': a fidelity decides this. Set fidelity=dropped-blocks instead."
     )
 
 
