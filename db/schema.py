@@ -81,7 +81,7 @@ def _revision(connection: Connection, engine: Engine) -> str | None:
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if revision is not None and revision > HEAD:
         raise DatabaseError(
-            f"database '{engine.url}': schema {revision} is newer than this code's {HEAD}. "
-            "Upgrade the orchestrator."
+            f"database '{engine.url}': schema {revision} is none of this code's, whose newest is {HEAD}. "
+            "Upgrade the orchestrator, or name another database."
         )
     return revision

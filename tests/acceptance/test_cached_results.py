@@ -99,6 +99,6 @@ def test_a_dry_run_on_a_fresh_machine_stores_no_run(new_home, small):
     home = new_home()
     dry = home.command("submit", "full-paper", "--dry-run", *small())
     assert dry.returncode == 0
-    assert "no run is stored" in dry.stdout
+    assert "Dry run: nothing is stored." in dry.stdout
     assert home.rows("SELECT * FROM runs") == home.rows("SELECT * FROM jobs") == []
     assert home.processes() == []

@@ -8,13 +8,15 @@ import math
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 P_TAR = 0.8
 KINDS = ("gaussian_blur", "gaussian_noise")
 
 
 @pytest.fixture(
     scope="module",
-    params=[0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))],
+    params=[0, 1, 2],
     ids=lambda seed: f"seed {seed}",
 )
 def demo(request, new_home):

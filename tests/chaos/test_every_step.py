@@ -89,6 +89,7 @@ def _end_with_results(session):
     spec = {"p_tar": 0.8, "seeds": [0], "fidelity": ["corrected"], "payload": "json", "levels": {}}
     session.execute(update(Run).values(state=RunState.FAILED, finished_at=1.7e9, spec=spec))
     session.execute(update(Job).values(seed=0, fidelity="corrected"))
+    session.execute(update(Job).where(Job.artifact_id == artifact).values(stage="sweep"))
     session.execute(
         update(Job).where(Job.id == JOB).values(state=JobState.FAILED, error="OSError: disk gone")
     )
