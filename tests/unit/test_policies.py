@@ -1,8 +1,15 @@
+import re
+
 import pytest
 
+from db.results.views import VIEWS
 from early_exit.policies import (
     BASELINES,
     BORROWING,
+    CLASSIFIER,
+    CLOUD_ONLY,
+    EDGE_ONLY,
+    ORACLE,
     Policy,
     Rule,
     kind_of_total,
@@ -90,3 +97,10 @@ def test_every_policy_of_a_run_is_one():
     names = policies_of(KINDS, BASELINES)
     assert [policy(name).name for name in names] == list(names)
     assert set(names) == {*EXPERTS, *BORROWING}
+
+
+def test_views_name_policies_as_they_are_called_here():
+    """`db` does not know the paper, so its SQL spells the names."""
+    sql = "\n".join(VIEWS.values())
+    named = set(re.findall(r"policy (?:=|<>) '([^']+)'", sql)) | set(re.findall(r"WHEN '([\w-]+-only)'", sql))
+    assert named == {EDGE_ONLY, CLOUD_ONLY, ORACLE, CLASSIFIER}
