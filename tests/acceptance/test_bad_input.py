@@ -232,7 +232,7 @@ def test_a_database_newer_than_the_code_is_refused(home, database, sqlite_templa
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     message = refused_in_one_line(home, *arguments)
     assert "schema 9999 is none of this code's" in message
-    assert message.endswith("Upgrade the orchestrator.")
+    assert message.endswith("Upgrade the orchestrator, or name another database.")
 
 
 @pytest.mark.parametrize(
