@@ -3,7 +3,7 @@
 import pytest
 
 DIVERGING = {"expert.learning_rate": 1e6, "classifier.epochs": 2}
-"""The classifier is trained anew beside it: a sibling."""
+"""The classifier is retrained beside it: a sibling."""
 
 
 @pytest.fixture(scope="module")

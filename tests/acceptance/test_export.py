@@ -87,7 +87,7 @@ def names(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_png_files_are_the_pictures_to_the_bit(made, out):
+def test_png_files_are_the_images_to_the_bit(made, out):
     said = exported(made, "distorted-dataset", "1", "--out", out, "--format", "png")
     assert said == f"distorted-dataset of run 1: 50 files of 10 images in '{out}'.\n"
     stored = artifacts(made, 1, "pixels")
@@ -102,7 +102,7 @@ def test_png_files_are_the_pictures_to_the_bit(made, out):
             np.testing.assert_array_equal(read, stored[kind, level][index])
 
 
-def test_jpg_files_are_the_pictures_as_pillow_compresses_them(made, out):
+def test_jpg_files_are_the_images_as_pillow_compresses_them(made, out):
     exported(made, "distorted-dataset", "1", "--out", out, "--kind", "gaussian_noise", "--level", "40")
     stored = artifacts(made, 1, "pixels")["gaussian_noise", 40]
     assert names(out) == sorted([*(f"gaussian_noise/40/{n}.jpg" for n in range(1, 11)), "index.csv"])

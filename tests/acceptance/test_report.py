@@ -72,7 +72,7 @@ def test_every_section_is_there_and_linked(page, section):
     assert page.count(f'<h2 id="{section}">') == page.count(f'href="#{section}"') == 1
 
 
-def test_every_figure_is_a_picture_and_a_drawing(folder, page):
+def test_every_figure_is_a_image_and_a_drawing(folder, page):
     linked = set(re.findall(r'href="figures/([^"]+)"', page))
     assert linked == {path.name for path in (folder / "figures").iterdir()}
     assert len(linked) == 2 * page.count("<figure>") == 2 * 21

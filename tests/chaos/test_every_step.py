@@ -24,7 +24,7 @@ from db.models import Artifact, Attempt, Dataset, Image, Job, JobState, Run, Run
 from db.results.tables import Latency, SweepPoint, Temperature
 from early_exit.synthetic import draw
 
-CLASSES, PICTURES = 2, 20
+CLASSES, IMAGES = 2, 20
 FILE_STEPS = ("open", "fsync", "rename", "fsync folder")
 """Steps without which a file is not stored: a disk that fails there fails the attempt."""
 NUMBERS = {NO_SPACE: errno.ENOSPC, IO_ERROR: errno.EIO}
@@ -67,7 +67,7 @@ def server():
 def templates(tmp_path_factory, sqlite_template, server):
     """A folder of folders: ``submit`` is empty but for its tables, ``job`` has three links, ``report`` is done."""
     folder = tmp_path_factory.mktemp("steps")
-    draw(folder / "pixels", 10 * PICTURES // CLASSES, 35, 0)
+    draw(folder / "pixels", 10 * IMAGES // CLASSES, 35, 0)
     for unused in sorted((folder / "pixels").iterdir())[CLASSES:]:
         shutil.rmtree(unused)
     for name in ("submit", "job", "report"):
@@ -199,7 +199,7 @@ def test_a_submit_that_ends_at_any_step_leaves_one_whole_run_or_none(
     calm = place_of("submit")
     assert server.do("submit", calm.folder).answer == [RUN, False]
     whole = plan_of(calm)
-    assert whole[1:] == (1, 1, PICTURES)
+    assert whole[1:] == (1, 1, IMAGES)
     seen = Counter()
 
     def check(place, name, fault, ending):

@@ -53,7 +53,7 @@ def test_losses_are_forgotten_once_a_checkpoint_is_there(one_job, execute, engin
 
 
 def test_losses_stay_when_the_checkpoint_could_not_be_saved(one_job, execute, engine, monkeypatch):
-    """Else a job that is killed whenever it saves would run for ever."""
+    """Else a job that is killed whenever it saves would run forever."""
 
     def compute(params, context):
         context.store.root.joinpath("temporary").rmdir()

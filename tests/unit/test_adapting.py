@@ -75,7 +75,7 @@ def test_the_backbones_first_step_is_as_long_as_its_own_learning_rate(start, exa
         assert np.median(moved) == pytest.approx(rate, rel=0.01), name
 
 
-def test_every_epoch_sees_every_picture_in_an_order_of_its_own_or_a_fixed_one(start, examples):
+def test_every_epoch_sees_every_image_in_an_order_of_its_own_or_a_fixed_one(start, examples):
     sums = examples.train.arrays[0].sum(axis=(1, 2, 3)).tolist()
     _, shuffled = adapted(start, examples)
     assert sorted(shuffled[:8]) == sorted(shuffled[8:]) == sorted(sums)

@@ -144,7 +144,7 @@ def test_the_first_and_the_last_level_of_a_distortion_can_be_computed(image, kin
 
 
 @pytest.mark.parametrize("kind", ["pristine", *known()])
-def test_no_distortion_gives_the_picture_itself(image, kind):
+def test_no_distortion_gives_the_image_itself(image, kind):
     assert distort(image, kind, 0, np.random.default_rng(0)) is image
 
 

@@ -7,7 +7,7 @@ from early_exit.network import Backbone, fold_batchnorm
 from early_exit.settings import Architecture
 
 
-def test_pictures_are_normalised_with_the_papers_statistics():
+def test_images_are_normalised_with_the_papers_statistics():
     image = np.zeros((1, 2, 3, 3), np.uint8)
     image[0, 1, 2] = (255, 51, 0)
     x = normalise(image)
@@ -24,7 +24,7 @@ def backbone():
 
 
 @pytest.mark.parametrize(("side", "count"), [(32, 21), (130, 3)])
-def test_vectors_do_not_depend_on_how_pictures_are_grouped(backbone, side, count):
+def test_vectors_do_not_depend_on_how_images_are_grouped(backbone, side, count):
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     whole = extract(backbone, images)
     parts = [extract(backbone, images[i:j]) for i, j in ((0, 0), (0, 2), (2, count))]

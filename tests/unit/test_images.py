@@ -23,7 +23,7 @@ def noise():
     return np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
 
 
-def test_a_lossless_picture_is_decoded_as_it_was(noise):
+def test_a_lossless_image_is_decoded_as_it_was(noise):
     assert np.array_equal(decode(encoded(Image.fromarray(noise))), noise)
 
 
@@ -90,7 +90,7 @@ def test_floating_point_pixels_are_refused():
         decode(encoded(Image.new("F", (2, 2), 0.5), "TIFF"))
 
 
-def test_a_picture_of_too_many_pixels_is_refused_by_its_header():
+def test_a_image_of_too_many_pixels_is_refused_by_its_header():
     # A PGM header needs no pixels behind it to be believed.
     with pytest.raises(ImageError, match="10000×5001 pixels"):
         check_decodes(b"P5 10000 5001 255\n")

@@ -9,7 +9,7 @@ from tasks.images import View, changed, in_turn
 from tasks.job_io import Refused
 
 
-def test_each_picture_is_taken_from_the_kind_whose_turn_it_is():
+def test_each_image_is_taken_from_the_kind_whose_turn_it_is():
     blur, noise = (
         np.array([[1, 1], [2, 2], [3, 3], [4, 4]]),
         np.array([[10, 10], [20, 20], [30, 30], [40, 40]]),
@@ -28,7 +28,7 @@ def test_one_kind_has_every_turn():
     assert in_turn([only], np.array([3, 4, 5, 6])).tolist() == only.tolist()
 
 
-def test_pictures_are_distorted_by_the_version_that_was_planned_or_not_at_all():
+def test_images_are_distorted_by_the_version_that_was_planned_or_not_at_all():
     images = {"pixels": np.full((2, 8, 8, 3), 200, np.uint8), "images": np.arange(2)}
     view = View("features", "motion_blur", 1, (5,), share=1.0, number=0, augmented=False, seed=0)
     # of the first pixel's five neighbours two lie outside

@@ -114,7 +114,7 @@ def test_labels_are_one_readable_line_each(small):
         assert job.label.isprintable()
 
 
-def test_test_pictures_reach_no_training(small):
+def test_test_images_reach_no_training(small):
     trainings = [
         position
         for stage in ("train-classifier", "train-backbone", "train-expert")
@@ -125,7 +125,7 @@ def test_test_pictures_reach_no_training(small):
         assert splits_of(small, ancestors(small, position, orders=True)) == {"train", "validation"}
 
 
-def test_a_frozen_backbone_reads_no_picture_at_all():
+def test_a_frozen_backbone_reads_no_image_at_all():
     frozen = planned("backbone.epochs=0")
     (backbone,) = of(frozen, "train-backbone")
     assert ancestors(frozen, backbone, orders=True) == set()
@@ -162,7 +162,7 @@ def test_every_expert_predicts_on_every_kind_and_level(small):
     assert found == {(expert, kind, level): 2 for expert in EXPERTS for kind, level in conditions}
 
 
-def test_a_prediction_reads_its_own_expert_and_pictures_of_its_own_condition(small):
+def test_a_prediction_reads_its_own_expert_and_images_of_its_own_condition(small):
     for position in of(small, "predict"):
         params = small.jobs[position].params
         features, expert = small.jobs[position].reads
@@ -290,7 +290,7 @@ def test_latency_is_measured_alone_after_every_prediction(small):
     assert set(stages_of(small, later)) == TIMED
 
 
-def test_only_test_pictures_are_timed(small):
+def test_only_test_images_are_timed(small):
     (measure,) = of(small, "measure")
     images = [
         small.jobs[p].params for p in small.jobs[measure].reads if small.jobs[p].params.stage == "prepare"
@@ -298,7 +298,7 @@ def test_only_test_pictures_are_timed(small):
     assert [p.split for p in images] == ["test"]
 
 
-def test_payloads_are_judged_on_pristine_pictures_and_the_middle_level_of_each_distortion():
+def test_payloads_are_judged_on_pristine_images_and_the_middle_level_of_each_distortion():
     wide = planned("levels.gaussian_blur=[5, 1, 4, 2, 3]", "levels.gaussian_noise=[5, 10, 20, 30, 40]")
     found = {(job.kind, job.level) for job in (wide.jobs[p].params for p in of(wide, "payload-accuracy"))}
     assert found == {("pristine", 0), ("gaussian_blur", 3), ("gaussian_noise", 20)}
@@ -475,7 +475,7 @@ def test_every_baseline_is_evaluated_on_every_kind_and_level(compared):
             assert {(params.kind, params.level) for params in found} == set(conditions)
 
 
-def test_test_pictures_pass_the_backbone_that_was_trained_with_the_heads(compared):
+def test_test_images_pass_the_backbone_that_was_trained_with_the_heads(compared):
     for position in of(compared, "predict", expert="total_gaussian_blur"):
         features, expert = compared.jobs[position].reads
         assert compared.jobs[expert].params.expert == "total_gaussian_blur"
@@ -573,13 +573,13 @@ def test_nothing_runs_beside_the_last_of_several_measurements():
             assert last in (*both.jobs[position].reads, *both.jobs[position].after)
 
 
-def test_squashed_pictures_are_those_of_training_only():
+def test_squashed_images_are_those_of_training_only():
     released = planned("fidelity=squashed-resize")
     resized = {released.jobs[p].params.split: released.jobs[p].params.resize for p in of(released, "prepare")}
     assert resized == {"train": "squash", "validation": "margin", "test": "margin"}
 
 
-def test_the_papers_backbone_trains_on_pristine_pictures_and_the_frozen_one_beside_it_on_none():
+def test_the_papers_backbone_trains_on_pristine_images_and_the_frozen_one_beside_it_on_none():
     both = planned('fidelity=["corrected", "frozen-backbone"]', "weights=abc", profile="paper")
     trained, frozen = of(both, "train-backbone")
     assert both.jobs[trained].reads == (
@@ -612,7 +612,7 @@ def test_with_an_adapting_batchnorm_every_expert_has_test_vectors_of_its_own(sma
         assert stages == {"features": 1, "adapt-expert": 1}
 
 
-def test_released_spectra_are_of_pictures_prepared_at_their_own_size():
+def test_released_spectra_are_of_images_prepared_at_their_own_size():
     released = planned("fidelity=released-spectra", "spectrum_size=48")
     for position in of(released, "spectra", split="train"):
         (read,) = released.jobs[position].reads
@@ -664,7 +664,7 @@ def test_what_stood_after_a_job_that_is_cut_off_stands_after_its_parents():
     assert set(of(cut, "predict")) | set(of(cut, "classify")) <= set(cut.jobs[measure].after)
 
 
-def test_pristine_test_pictures_belong_to_the_distorted_dataset():
+def test_pristine_test_images_belong_to_the_distorted_dataset():
     cut = planned(name="distorted-dataset")
     assert (
         cut.targets == {*of(cut, "prepare", split="test"), *of(cut, "distort")} == set(range(len(cut.jobs)))

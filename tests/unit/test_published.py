@@ -27,7 +27,7 @@ def test_every_published_figure_is_a_quotient_of_whole_images(figures):
     assert count_of(edge, on_edge) <= min(right, on_edge)
 
 
-def test_each_expert_is_published_on_pristine_pictures_and_its_own_distortion_only():
+def test_each_expert_is_published_on_pristine_images_and_its_own_distortion_only():
     expected = {
         (p_tar, policy, kind, level)
         for p_tar in (0.7, 0.8, 0.9)
@@ -51,7 +51,7 @@ def test_the_published_experts_keep_their_promise_on_the_edge_but_once():
     assert broken == [(0.9, "gaussian_blur", "gaussian_blur", 5)]
 
 
-def test_the_published_pristine_model_keeps_it_on_pristine_pictures_only():
+def test_the_published_pristine_model_keeps_it_on_pristine_images_only():
     kept = {
         figures[:4] for figures in FIGURES if figures[1] == "pristine" and figures[-1] >= 100 * figures[0]
     }

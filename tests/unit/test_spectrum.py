@@ -5,7 +5,7 @@ from early_exit.images import through_jpeg
 from early_exit.spectrum import released_spectrum, released_training_spectrum, spectrum
 
 
-def test_the_spectrum_of_a_uniform_picture_is_one_peak_in_the_middle():
+def test_the_spectrum_of_a_uniform_image_is_one_peak_in_the_middle():
     flat = np.full((64, 64, 3), 100, np.uint8)
     values = spectrum(flat, 64)
     assert (values.shape, values.dtype) == ((64, 64), np.float16)
@@ -31,7 +31,7 @@ def test_vertical_stripes_show_on_the_horizontal_axis():
     assert np.count_nonzero(values > 1e-3) == 2
 
 
-def test_the_picture_is_resized_and_cropped_to_the_size():
+def test_the_image_is_resized_and_cropped_to_the_size():
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     assert spectrum(image, 32).shape == (32, 32)
     assert np.array_equal(spectrum(image, 70), spectrum(np.ascontiguousarray(image[:, 10:80]), 70))

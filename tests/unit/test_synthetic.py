@@ -38,7 +38,7 @@ def test_the_seed_decides_and_more_images_change_none(tmp_path):
     assert not contents(tmp_path / "other").items() & first.items()
 
 
-def test_no_two_pictures_are_equal(tmp_path):
+def test_no_two_images_are_equal(tmp_path):
     draw(tmp_path / "glyphs", 100, 32, seed=0)
     assert len(set(contents(tmp_path / "glyphs").values())) == 100
 

@@ -62,7 +62,7 @@ class KillLog:
         return self.folder / "kills"
 
     def write(self, kind: str, worker: str | None = None, process: int | None = None) -> None:
-        """One line, whole or not at all."""
+        """One line, written atomically."""
         line = json.dumps(asdict(Kill(kind, time.time(), worker, process))) + "\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
