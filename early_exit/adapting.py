@@ -39,8 +39,10 @@ def adapt(start: Adapting, data: TrainingData, view: View, training: Training, s
     model = BackboneWithHeads(start.backbone, load_heads(start.heads))
     # frozen weights leave BatchNorm's statistics free: they are buffers, not parameters
     model.backbone.requires_grad_(start.backbone_learning_rate > 0)
+    # the layout that ``normalise`` gives its batches: convolutions need not transpose them
     model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    # ``rows`` holds one array: the images (B, H, W, 3)
     batches = Batches(
         data, training.batch_size, VALIDATION_BATCH, lambda rows: normalise(*rows), view, setup.order_seed
     )

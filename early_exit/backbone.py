@@ -41,6 +41,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if strange := set(self.parameters) - set(PARAMETERS):
+            # the smallest: a set of names has another order in each process
             raise BackboneError(f"blocks takes {min(strange)}; it may take {', '.join(PARAMETERS)}")
 
     @cached_property

@@ -29,7 +29,7 @@ class Examples:
 
     def rows(self, index: np.ndarray) -> tuple[np.ndarray, ...]:
         """Copies of the arrays' rows at ``index`` (B,)."""
-        return tuple(array[index] for array in self.arrays)
+        return tuple(array[index] for array in self.arrays)  # (B, …) each
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,17 @@ class Batches:
     @property
     def steps(self) -> int:
         """Batches of one epoch."""
-        return math.ceil(len(self.data.train) / self.size)
+        return math.ceil(len(self.data.train) / self.size)  # as many as ``batches_of`` cuts
 
     def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Inputs, Tensor]]:
         """One epoch of training: inputs and labels int64 (B,) on the CPU; ``rng`` first draws the order."""
         train = self.data.train
+        # a generator of its own: only the order repeats, ``rng`` still draws new views in every epoch
         order = rng if self.order_seed is None else np.random.default_rng(self.order_seed)
         for index in batches_of(len(train), self.size, order):
             rows = train.rows(index)
             if self.view is not None:
+                # (B, H, W, 3)
                 rows = tuple(np.stack([self.view(row, rng) for row in array]) for array in rows)
             yield self.to_inputs(rows), torch.tensor(train.labels[index])
 
@@ -74,6 +76,7 @@ class Batches:
         """All validation examples in their own order."""
         held_out = self.data.validation
         for start in range(0, len(held_out), self.validation_size):
+            # the last one may be shorter: in eval mode no image depends on its batch
             index = np.arange(start, min(start + self.validation_size, len(held_out)))
             yield self.to_inputs(held_out.rows(index)), torch.tensor(held_out.labels[index])
 

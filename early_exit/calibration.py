@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from early_exit.determinism import set_deterministic
 
-START = 1.5
+START = 1.5  # where the authors' later code starts, too (docs/paper.md §7)
 LIMITS = (0.25, 10.0)
 """Where every validation image is answered right, the likelihood alone would ask for temperature 0."""
 
@@ -25,10 +25,12 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     if len(labels) == 0 or not np.isfinite(logits).all():
         raise ValueError("temperatures need at least one validation image and finite logits")
+    # one thread: the sum over N images is then the same on every machine
     set_deterministic(threads=1)
     targets = torch.tensor(labels)  # (N,)
+    # float64: float32 could not resolve the tolerances of 1e-12 below
     exits = torch.tensor(logits, dtype=torch.float64).unbind(dim=1)  # 4 × (N, C)
-    return np.array([_fit_temperature(exit_, targets) for exit_ in exits])
+    return np.array([_fit_temperature(exit_, targets) for exit_ in exits])  # (4,)
 
 
 def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -36,10 +38,10 @@ def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
     log_temperature = torch.tensor(math.log(START), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [log_temperature],
-        max_iter=50,
+        max_iter=50,  # as the authors' later code (docs/paper.md §7)
         tolerance_grad=1e-12,
         tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
+        line_search_fn="strong_wolfe",  # plain LBFGS steps may overshoot and end worse than they began
     )
 
     def closure() -> Tensor:
@@ -49,5 +51,6 @@ def _fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]  # all 50 iterations
+    # cut off after the fit, as LBFGS knows no bounds
     low, high = LIMITS
     return min(max(math.exp(log_temperature.item()), low), high)

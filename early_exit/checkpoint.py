@@ -51,7 +51,9 @@ def snapshot(
     arrays |= {f"best.{name}": array for name, array in best.items()}
     for name, parameter in trained(model):
         for moment in MOMENTS:
+            # a copy: on a CPU the array shares its memory with Adam, which updates it in place
             arrays[f"{moment}.{name}"] = optimizer.state[parameter][moment].cpu().numpy().copy()
+    # JSON writes the shortest digits that read back as the same float: no loss changes
     return arrays, {"epochs": json.dumps([asdict(epoch) for epoch in epochs])}
 
 
@@ -65,9 +67,10 @@ def restore(
     arrays, metadata = saved
     parts: dict[str, Arrays] = {part: {} for part in ("model", "best", *MOMENTS)}
     for key, array in arrays.items():
-        part, name = key.split(".", 1)
+        part, name = key.split(".", 1)  # at the first dot: parameter names have more of them
         parts[part][name] = array
     epochs = [Epoch(**epoch) for epoch in json.loads(metadata["epochs"])]
+    # copies into the parameters that the optimizer already holds, rather than replacing them
     model.load_state_dict(to_tensors(parts["model"]))
     for name, parameter in trained(model):
         moments = {part: torch.tensor(parts[part][name]).to(parameter.device) for part in MOMENTS}

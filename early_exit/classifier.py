@@ -17,7 +17,7 @@ from early_exit.spectrum import brightest
 from early_exit.training import Fit, Setup, fit, optimizer_of
 from early_exit.weights import WeightsError
 
-VALIDATION_BATCH = 128
+VALIDATION_BATCH = 128  # the released code's (docs/paper.md §4)
 
 
 class DistortionNet(nn.Module):
@@ -31,12 +31,12 @@ class DistortionNet(nn.Module):
         self.size = size
         self.released_spectra = released_spectra
         self.brightest = brightest(size, released=released_spectra)
-        self.first = nn.Conv2d(3, 32, 3, stride=2)
-        self.second = nn.Conv2d(32, 16, 3)
-        self.third = nn.Conv2d(16, 1, 1)
+        self.first = nn.Conv2d(3, 32, 3, stride=2)  # (N, 3, 224, 224) to (N, 32, 111, 111)
+        self.second = nn.Conv2d(32, 16, 3)  # (N, 16, 109, 109), pooled to 54
+        self.third = nn.Conv2d(16, 1, 1)  # (N, 1, 54, 54), pooled to 27
         # k3 s2: (size - 3) // 2 + 1; k3: 2 less; each maxpool halves
         side = (((size - 3) // 2 + 1 - 2) // 2) // 2
-        self.linear = nn.Linear(side * side, kinds)
+        self.linear = nn.Linear(side * side, kinds)  # 729 inputs at 224
 
     def forward(self, spectra: Tensor) -> Tensor:
         """Spectra (N, size, size), any float type or uint8, to logits (N, 1, kinds) in label order.
@@ -69,6 +69,7 @@ def load_classifier(
     tensors: Mapping[str, np.ndarray], size: int, *, released_spectra: bool = False
 ) -> DistortionNet:
     """The classifier with these weights, in eval mode; ``WeightsError`` when they do not fit ``size``."""
+    # 1 where there is no bias: the comparison of names below then refuses the weights
     kinds = np.size(tensors.get("linear.bias", 0))
     net = DistortionNet(size, kinds, released_spectra=released_spectra)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
@@ -85,11 +86,13 @@ def train_classifier(data: TrainingData, training: Training, setup: Setup) -> Fi
     """
     set_deterministic(setup.threads)
     (spectra,) = data.train.arrays
+    # fresh weights come from torch's global stream: seeded here, then left as it was
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setup.seed)
         released = spectra.dtype == np.uint8  # ours are float16
         net = DistortionNet(spectra.shape[-1], data.classes, released_spectra=released).to(setup.device)
 
+    # the network itself casts to float32, on its own device
     def to_tensor(rows: tuple[np.ndarray, ...]) -> Tensor:
         return torch.tensor(rows[0])  # (B, size, size), in the few bytes that they are stored in
 

@@ -50,7 +50,7 @@ def cost_of(blocks: Sequence[nn.Module]) -> tuple[Block, ...]:
             try:
                 with FlopCounterMode(display=False, custom_mapping=_PER_ELEMENT_COSTS) as counter:
                     x = shape_only(x)  # (1, C, h, w)
-            except RuntimeError as error:
+            except RuntimeError as error:  # torch's for shapes that do not fit
                 given = " × ".join(str(length) for length in x.shape[1:])
                 raise BackboneError(
                     f"block {number} ({type(block).__name__}) does not take the map of {given} before it: {error}"
@@ -80,8 +80,8 @@ _ATEN = torch.ops.aten
 _PER_ELEMENT_COSTS = {
     _ATEN.native_batch_norm: _per_element,
     _ATEN._native_batch_norm_legit_no_training: _per_element,
-    _ATEN.add: _sum,
-    _ATEN.add_: _sum,
+    _ATEN.add: _sum,  # x + y, as MobileNetV2 adds
+    _ATEN.add_: _sum,  # x += y, as ResNet adds
 }
 
 
@@ -97,7 +97,9 @@ def branch_blocks(blocks: Sequence[Block]) -> tuple[int, int, int]:
     Raises ``BackboneError`` where the blocks are too coarse for three branches before the last block.
     """
     shares = cumulative_shares(blocks)
+    # the paper's "linear" thresholds n/(N+1), for N = 3 branches (docs/paper.md §5)
     first, second, third = (next(i for i, share in enumerate(shares) if share >= n / 4) for n in (1, 2, 3))
+    # the cloud's stage needs at least one block of its own
     if not first < second < third < len(blocks) - 1:
         raise BackboneError(
             f"three branches would stand after the blocks {first}, {second} and {third} of {len(blocks)}: "

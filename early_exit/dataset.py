@@ -81,6 +81,7 @@ class Dataset:
         """SHA-256 over each image's path, file digest, label and split, in order; in hexadecimal."""
         digest = hashlib.sha256()
         for image in self.images:
+            # JSON, so that no path can look like two fields; a new modification time changes no image
             row = json.dumps([image.path, image.sha256, image.label, image.split])
             digest.update(row.encode() + b"\n")
         return digest.hexdigest()
@@ -106,6 +107,7 @@ def scan(
     classes, ignored = class_folders(root)
     listings = [_list_class(root, name) for name in classes]
     bad = [line for listing in listings for line in listing.bad]
+    # where a folder could not be read, its counts and its split would be wrong
     if not bad:
         counts = {name: len(listing.paths) for name, listing in zip(classes, listings, strict=True)}
         if isinstance(split, int):
@@ -117,6 +119,7 @@ def scan(
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
         for label, listing in enumerate(listings):
             splits = _splits(listing.paths, split, label)
+            # gives results in the order of the paths, whichever thread is done first
             found = pool.map(lambda path: _examine(root, path, known.get(path)), listing.paths)
             for path, part, facts in zip(listing.paths, splits, found, strict=True):
                 if isinstance(facts, str):
@@ -137,8 +140,9 @@ def split_class(images: int, split_seed: int, label: int) -> list[str]:
     """
     train = images * 8 // 10
     validation = (images - train) // 2
+    # the label is part of the seed: every class has a stream of its own
     order = np.random.default_rng([split_seed, label]).permutation(images)
-    splits = [TEST] * images
+    splits = [TEST] * images  # what the loop below does not assign
     for place, image in enumerate(order[: train + validation]):
         splits[image] = TRAIN if place < train else VALIDATION
     return splits
@@ -150,6 +154,7 @@ def read(root: Path, image: ImageFile) -> bytes:
         data, _ = _read_regular(root / image.path)
     except _BadFile as error:
         raise InputChanged(image.path) from error
+    # the digest decides: size and time may survive a change
     if hashlib.sha256(data).hexdigest() != image.sha256:
         raise InputChanged(image.path)
     return data
@@ -180,6 +185,7 @@ def class_folders(root: Path) -> tuple[tuple[str, ...], int]:
         raise _error(root, f"it cannot be listed ({error.strerror})", "Make it readable.") from None
     if not entries:
         raise _error(root, "it is empty", "Put one folder of images per class into it.")
+    # sorted as ImageFolder does: a class's place is its label
     classes = sorted(entry.name for entry in entries if entry.is_dir())
     if len(classes) < MIN_CLASSES:
         why = f"only one class folder, {_printable(classes[0])}" if classes else "it has no class folders"
@@ -204,10 +210,11 @@ def _list_class(root: Path, name: str) -> _Listing:
         real = os.path.realpath(folder)
         if real in seen:
             bad.append(f"{_printable(_relative(root, folder))}: a link to a folder that is already listed")
-            below.clear()
+            below.clear()  # the walk goes only into what is left in this list
             continue
         seen.add(real)
         folders.append((folder, files))
+    # as torchvision does: the folders by path, then the files of each by name
     every = [
         _relative(root, os.path.join(folder, file))
         for folder, files in sorted(folders)
@@ -240,6 +247,7 @@ def _check_split(root: Path, split: Mapping[str, str], paths: list[str]) -> None
         ("paths in the split file are not images of the dataset", list(split.keys() - set(paths))),
     ):
         if names:
+            # some come from a set, which has no order
             first = ", ".join(_printable(name) for name in sorted(names)[:3])
             raise _error(root, f"{len(names)} {what}: {first}", "The file must name every image once.")
     for part in SPLITS:
@@ -252,6 +260,7 @@ def _examine(root: Path, path: str, earlier: ImageFile | None) -> tuple[str, int
     try:
         if earlier is not None:
             now = (root / path).stat()
+            # taken for unchanged without reading it; ``read`` compares the digest in any case
             if (now.st_size, now.st_mtime_ns) == (earlier.size, earlier.mtime_ns):
                 return earlier.sha256, earlier.size, earlier.mtime_ns
         data, opened = _read_regular(root / path)
@@ -265,12 +274,15 @@ def _examine(root: Path, path: str, earlier: ImageFile | None) -> tuple[str, int
 
 def _read_regular(path: Path) -> tuple[bytes, os.stat_result]:
     """The bytes and status of a regular file, following links; does not block on a FIFO."""
+    # without O_NONBLOCK, opening a FIFO would wait for its writer
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        # of the open file: the path may name another one by now
         opened = os.fstat(file.fileno())
         if not stat.S_ISREG(opened.st_mode):
             raise _BadFile("not a regular file")
         if opened.st_size > MAX_BYTES:
             raise _BadFile(f"{opened.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        # a byte more than allowed: a file that grows meanwhile is noticed below
         data = file.read(MAX_BYTES + 1)
     if len(data) != opened.st_size:
         raise _BadFile("it changed while it was being read")
@@ -287,7 +299,7 @@ def _relative(root: Path, path: str) -> str:
 
 def _is_utf8(path: str) -> bool:
     try:
-        path.encode()
+        path.encode()  # undecodable bytes of a name arrive as lone surrogates
     except UnicodeEncodeError:
         return False
     return True

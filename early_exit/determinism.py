@@ -19,8 +19,8 @@ def set_deterministic(threads: int) -> None:
         raise ValueError(f"{threads} threads; give at least 1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True)  # raises where torch has only a kernel that is not
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a tenth faster
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = False  # it would choose kernels by speed, others in each process
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

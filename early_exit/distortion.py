@@ -73,7 +73,7 @@ def distort(image: NDArray[np.uint8], kind: str, level: int, rng: np.random.Gene
     """
     if kind == PRISTINE:
         return image
-    declared = distortion(kind)
+    declared = distortion(kind)  # before the level: an unknown kind raises at level 0 too
     if level == 0:
         return image
     if level not in declared.levels:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from early_exit.vocabulary import EXITS
 
+# i / 100 is the very float that a spec's 0.07 reads as; steps of 0.01 added up would not be
 THRESHOLDS = tuple(i / 100 for i in range(101))
 """The 101 values of p_tar that a sweep counts at."""
 
@@ -34,7 +35,7 @@ def softmax_confidence(
     """
     scaled = logits.astype(np.float64) / temperatures[:, np.newaxis]  # (N, 4, C) by (4, 1)
     predicted = scaled.argmax(axis=2)  # (N, 4)
-    scaled -= scaled.max(axis=2, keepdims=True)
+    scaled -= scaled.max(axis=2, keepdims=True)  # so that no exp overflows
     # The largest class now contributes exp(0) = 1.
     return 1.0 / np.exp(scaled).sum(axis=2), predicted
 
@@ -52,14 +53,16 @@ def decide(
     ``p_tar``; otherwise the most confident of ``exits`` answers, the earliest if tied (docs/paper.md §8). ``exits``
     are ascending, all four in the paper; see ``Policy.exits``.
     """
-    present, last = np.isin(EXITS, exits), exits[-1] - 1
+    present, last = np.isin(EXITS, exits), exits[-1] - 1  # (4,) of bool; an index from 0
     masked = np.where(present, confidence, -np.inf)  # (N, 4)
-    leaves = masked > p_tar
-    leaves[:, last] = True
+    leaves = masked > p_tar  # (N, 4); strictly, as released (docs/paper.md §8)
+    leaves[:, last] = True  # whoever is still there
+    # the first True of each row
     exit_index = leaves.argmax(axis=1)  # (N,)
+    # (N,); the last exit may answer with p_tar itself
     undecided = (exit_index == last) & (masked[:, last] < p_tar)
     answering = np.where(undecided, masked.argmax(axis=1), exit_index)  # (N,)
-    answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]
+    answer = np.take_along_axis(predicted, answering[:, np.newaxis], axis=1)[:, 0]  # (N,)
     return exit_index + 1, answer
 
 
@@ -79,10 +82,10 @@ def sweep(
     n = np.zeros((len(thresholds), 4), np.int64)
     c = np.zeros((len(thresholds), 4), np.int64)
     r = np.zeros((len(thresholds), 3), np.int64)
-    branches = np.isin(EXITS[:3], exits)
+    branches = np.isin(EXITS[:3], exits)  # (3,) of bool
     for row, p_tar in enumerate(thresholds):
         left, answer = decide(confidence, predicted, p_tar, exits)
-        n[row] = np.bincount(left, minlength=5)[1:]
+        n[row] = np.bincount(left, minlength=5)[1:]  # exits count from 1: nothing is in column 0
         c[row] = np.bincount(left[answer == label], minlength=5)[1:]
-        r[row] = branches * (confidence[:, :3] >= p_tar).sum(axis=0)
+        r[row] = branches * (confidence[:, :3] >= p_tar).sum(axis=0)  # (3,)
     return SweepCounts(n, c, r)

@@ -27,6 +27,7 @@ def normalise(images: np.ndarray) -> Tensor:
     The memory stays channels last, which is faster for convolutions on a CPU.
     """
     mean, std = torch.tensor(MEAN), torch.tensor(STD)  # (3,)
+    # in place from here on: one float32 copy of the images instead of three
     scaled = torch.tensor(images).to(torch.float32).div_(255.0)  # (N, H, W, 3): the last axis meets the (3,)
     return scaled.sub_(mean).div_(std).permute(0, 3, 1, 2)  # (N, 3, H, W), a view: nothing is moved
 

@@ -9,9 +9,10 @@ from PIL import Image, ImageEnhance, UnidentifiedImageError
 from early_exit.errors import EarlyExitError
 
 MAX_BYTES = 50_000_000
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # 150 MB as RGB
 MAX_SIDE = 16_384
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# without F: nothing says between which two floats a pixel lies
 MODES = (
     "1",
     "L",
@@ -60,8 +61,9 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     """
     loaded = _load(data)
     if loaded.mode.startswith("I"):
+        # from int32, or from 16 bits of either byte order
         greys = (np.asarray(loaded, dtype=np.int64) >> 8).astype(np.uint8)
-        return np.repeat(greys[:, :, np.newaxis], 3, axis=2)
+        return np.repeat(greys[:, :, np.newaxis], 3, axis=2)  # (H, W, 3)
     if loaded.has_transparency_data:
         loaded = loaded.convert("RGBA")
         loaded = Image.alpha_composite(Image.new("RGBA", loaded.size, "white"), loaded)
@@ -74,14 +76,14 @@ def _load(data: bytes) -> Image.Image:
     try:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_header(opened)
-        opened.load()
+        opened.load()  # decodes the pixels, of which ``open`` reads none
     except ImageError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"not an image in any of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers raise exceptions of any type on damaged bytes
         raise ImageError(f"cannot be decoded: {error}") from error
-    if opened.mode == "I":
+    if opened.mode == "I":  # int32 in memory, whatever the file's own depth
         greys = np.asarray(opened)
         if greys.min() < 0 or greys.max() > 0xFFFF:
             raise ImageError(f"grey values {greys.min()} to {greys.max()} do not fit 16 bits")
@@ -140,6 +142,7 @@ def _resize_and_crop(image: NDArray[np.uint8], shorter: int, size: int) -> NDArr
         # The longer side is truncated, as torchvision's Resize does.
         scaled_height = shorter * height // min(height, width)
         scaled_width = shorter * width // min(height, width)
+        # Pillow names the width first, numpy the height
         scaled = Image.fromarray(image).resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
         image = np.array(scaled, dtype=np.uint8)
     return _centre(image, size, size)
@@ -148,8 +151,10 @@ def _resize_and_crop(image: NDArray[np.uint8], shorter: int, size: int) -> NDArr
 def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     if image.shape[:2] == (height, width):
         return image
+    # rounded as torchvision's CenterCrop does
     top = round((image.shape[0] - height) / 2)
     left = round((image.shape[1] - width) / 2)
+    # rows without gaps; mostly a copy, which lets go of the whole image
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
@@ -160,13 +165,14 @@ def augment(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     with probability 0.25 and rotated by up to 25° either way (nearest pixel, black outside). Always draws five
     numbers from ``rng``.
     """
+    # drawn even where unused: what the stream gives next must not depend on them
     jitters, grey, mirrored = rng.random() < 0.5, rng.random() < 0.25, rng.random() < 0.25
     brightness, degrees = rng.uniform(0.8, 1.2), rng.uniform(-25.0, 25.0)
     view = Image.fromarray(image)
     if jitters:
         view = ImageEnhance.Brightness(view).enhance(brightness)
     elif grey:
-        view = view.convert("L").convert("RGB")
+        view = view.convert("L").convert("RGB")  # three equal channels
     if mirrored:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.array(view.rotate(degrees, Image.Resampling.NEAREST), dtype=np.uint8)

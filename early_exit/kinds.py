@@ -35,6 +35,7 @@ class Kinds:
     def learned(self) -> dict[str, tuple[str, ...]]:
         """The kinds that each expert learns: none, its own, or all of them (docs/paper.md §12, oddity 19)."""
         own = {expert: () if expert == PRISTINE else (expert,) for expert in self.experts}
+        # from 1 on: pristine comes first and is nothing to learn
         return own | ({GENERALIST: self.experts[1:]} if GENERALIST in self.baselines else {})
 
     @property

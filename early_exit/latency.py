@@ -23,6 +23,7 @@ class Network:
 NETWORKS = {
     network.name: network
     for network in (
+        # bandwidth by iPerf3, round trip by ping
         Network("sao_paulo", 93.6, 10.0),
         Network("fremont", 73.3, 180.0),
         Network("paris", 60.0, 216.0),
@@ -74,6 +75,7 @@ class Latencies:
 def slow_start_rounds(payload_bytes: int) -> int:
     """Round trips until the payload has arrived: the congestion window starts at 14,600 bytes and doubles in each."""
     rounds = 1
+    # windows of 1, 2, 4 … times the first add up to 2^rounds − 1 of it
     while INITIAL_WINDOW_BYTES * (2**rounds - 1) < payload_bytes:
         rounds += 1
     return rounds
@@ -88,7 +90,7 @@ def link_seconds(network: Network, payload_bytes: int) -> float:
     """
     if payload_bytes <= 0:
         raise ValueError(f"a payload of {payload_bytes} bytes: an offloaded image sends at least one byte")
-    waiting = network.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))
+    waiting = network.rtt_ms / 1e3 * (1 + slow_start_rounds(payload_bytes))  # 1 for the handshake
     return waiting + 8 * payload_bytes / (network.bandwidth_mbps * 1e6)
 
 
@@ -98,7 +100,7 @@ def end_to_end(policy: Policy, exits: NDArray[np.int64], measured: Measured, net
     Without an edge there is no feature map: the image itself is sent, and the whole network runs in the cloud.
     Not counted, as in the paper: the way from the end device to the edge, decoding and resizing the image.
     """
-    nothing = np.zeros(exits.shape)
+    nothing = np.zeros(exits.shape)  # (N,); what is the same for all images is added to it
     if not policy.has_edge:
         on_link = nothing + link_seconds(network, measured.image_bytes)
         cloud = nothing + measured.whole
@@ -106,6 +108,7 @@ def end_to_end(policy: Policy, exits: NDArray[np.int64], measured: Measured, net
     offloaded = exits == 4
     up_to_stage = np.cumsum(measured.edge)  # (3,)
     classifier = nothing + (measured.classifier if policy.asks_classifier else 0.0)
+    # an offloaded image has been through all three stages as well
     edge = up_to_stage[np.minimum(exits, 3) - 1] + np.where(offloaded, measured.encode, 0.0)
     on_link = np.where(offloaded, link_seconds(network, measured.payload_bytes), 0.0)
     cloud = np.where(offloaded, measured.decode + measured.cloud, 0.0)

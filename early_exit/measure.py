@@ -64,6 +64,7 @@ def measure(
 
     The classifier runs on the CPU, as it does for the results.
     """
+    # the paper's edge has one core (docs/paper.md §11)
     set_deterministic(threads=1)
     backbone, heads = networks.backbone.to(device).eval(), networks.heads.to(device).eval()
     classifier = networks.classifier.eval()
@@ -78,12 +79,13 @@ def measure(
                 sent.append(sizes)
                 for name, seconds in watch.seconds.items():
                     samples.setdefault(name, []).append(seconds)
+    # not means: a single interruption of the machine would move those
     medians = {name: median(values) for name, values in samples.items()}
     payloads = {
         name: PayloadTimes(
             encode=medians.pop(f"encode {name}"),
             decode=medians.pop(f"decode {name}"),
-            bytes=int(median(sizes[name] for sizes in sent)),
+            bytes=int(median(sizes[name] for sizes in sent)),  # only json's differ by image
         )
         for name in PAYLOADS
     }
@@ -113,6 +115,7 @@ class _Watch:
 def _classify(classifier: DistortionNet, image: np.ndarray) -> None:
     transform = released_spectrum if classifier.released_spectra else spectrum
     logits = classifier(torch.tensor(transform(image, classifier.size)[None]))  # (1, 1, kinds)
+    # the answer is dropped: only the time it takes is wanted, as in the functions below
     logits.double().softmax(dim=2).max(dim=2)
 
 
@@ -120,6 +123,7 @@ def _infer(watch: _Watch, backbone: Backbone, heads: Heads, image: np.ndarray) -
     """One timed inference through all exits; the bytes that each payload takes."""
     device = watch.device
 
+    # one image, as they reach the edge one by one
     def answer(number: int, x: Tensor) -> Tensor:
         x = backbone.stage(number, x)  # (1, C, h, w)
         logits = heads.exits[number - 1](backbone.pool(number, x))  # (1, classes)
@@ -148,7 +152,7 @@ def _answer_whole(backbone: Backbone, heads: Heads, image: np.ndarray, device: s
 
 
 def _encode(payload: str, feature_map: Tensor) -> bytes:
-    return encode(payload, feature_map.cpu().numpy())
+    return encode(payload, feature_map.cpu().numpy())  # a GPU's map is copied first, as it has to be sent
 
 
 def _decode(payload: str, data: bytes, like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from early_exit.settings import Architecture
 from early_exit.vocabulary import EXITS
 from early_exit.weights import WeightsError, check_weights
 
-DROPOUT = 0.2
+DROPOUT = 0.2  # torchvision's for MobileNetV2 (docs/paper.md §5)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def layout(architecture: Architecture) -> Layout:
         branches = fixed or branch_blocks(blocks)
     except BackboneError as error:
         raise BackboneError(f"backbone '{name}': {error}") from None
+    # below the last block: the cloud's stage must not be empty
     if not -1 < branches[0] < branches[1] < branches[2] < len(blocks) - 1:
         raise BackboneError(
             f"backbone '{name}': branch_blocks is {branches}, not three of 0 to {len(blocks) - 2} in rising order"
@@ -151,10 +152,11 @@ def load_heads(tensors: Mapping[str, np.ndarray]) -> Heads:
 
     Raises ``WeightsError`` when they are not four finite linear layers of one class count.
     """
+    # modules count from 0, exits from 1
     names = [f"exits.{k}.{part}" for k in range(4) for part in ("weight", "bias")]
     if sorted(tensors) != sorted(names):
         raise WeightsError(f"heads: tensors are {', '.join(sorted(tensors))}, not {', '.join(names)}")
-    sizes = [tensors[f"exits.{k}.weight"].shape[-1] for k in range(4)]
+    sizes = [tensors[f"exits.{k}.weight"].shape[-1] for k in range(4)]  # a weight is (classes, D_k)
     heads = Heads(sizes, classes=len(tensors["exits.0.bias"]))
     for name, parameter in heads.state_dict().items():
         if tensors[name].shape != tuple(parameter.shape):
@@ -196,6 +198,7 @@ def fold_batchnorm(backbone: Backbone) -> Backbone:
 
 
 def _fold_pairs(sequential: nn.Sequential) -> None:
+    # a list, because ``setattr`` changes the children while the loop runs
     for (name, layer), (following, batch_norm) in pairwise(list(sequential.named_children())):
         if isinstance(layer, nn.Conv2d) and isinstance(batch_norm, nn.BatchNorm2d):
             setattr(sequential, name, fuse_conv_bn_eval(layer, batch_norm))

@@ -19,7 +19,7 @@ THRESHOLDS = tuple(i / 100 for i in range(50, 100, 2))
 DEADLINES = tuple(milliseconds / 1000 for milliseconds in range(0, 2501, 50))
 """t_tar in seconds that missed deadlines are computed at: 0, 0.05 … 2.5."""
 
-BATCH_SIZE = 256
+BATCH_SIZE = 256  # this and the shuffles are the follow-up studies' (docs/paper.md §14)
 SHUFFLES = 100
 
 
@@ -61,6 +61,7 @@ def shuffled_batches(images: int, rng: np.random.Generator, shuffles: int = SHUF
     """
     size = batch_size(images)
     batches = images // size
+    # (batches, batch size) each
     orders = [rng.permutation(images)[: batches * size].reshape(batches, size) for _ in range(shuffles)]
     return np.stack(orders)
 
@@ -75,7 +76,7 @@ def outage(
     """
     left = on_edge[batches].sum(axis=2)  # (shuffles, batches)
     right_there = (right & on_edge)[batches].sum(axis=2)  # (shuffles, batches)
-    edge_accuracy = right_there / np.maximum(left, 1)
+    edge_accuracy = right_there / np.maximum(left, 1)  # 0 where none left, not counted below
     return Outage(
         edge=_over_shuffles((left > 0) & (edge_accuracy < p_tar)),
         overall=_over_shuffles(right[batches].mean(axis=2) < p_tar),
@@ -101,7 +102,7 @@ def missed_deadline(
 
 def _over_shuffles(missed: NDArray[np.bool_]) -> Estimate:
     """``missed`` is (shuffles, batches), with at least two shuffles."""
-    mean, ci95 = mean_and_ci95(missed.mean(axis=1).tolist())
+    mean, ci95 = mean_and_ci95(missed.mean(axis=1).tolist())  # of (shuffles,): one share of batches each
     if ci95 is None:
         raise ValueError("an interval needs at least two shuffles")
     return Estimate(mean, ci95)

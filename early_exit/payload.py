@@ -27,9 +27,10 @@ def encode(payload: str, feature_map: np.ndarray) -> bytes:
     """
     match payload:
         case "json":
+            # ``tolist`` gives float64: its many digits make 64 kB of float32 about 331 kB (docs/paper.md §11)
             return json.dumps(feature_map.tolist()).encode()
         case "float32":
-            return feature_map.astype("<f4").tobytes()
+            return feature_map.astype("<f4").tobytes()  # little-endian on any machine
         case "float16":
             # beyond it the cast would silently give infinity
             if np.abs(feature_map).max() > np.finfo(np.float16).max:
@@ -46,6 +47,7 @@ def decode(payload: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
         case "json":
             return np.array(json.loads(data), np.float32)
         case "float32":
+            # copied: a buffer's array is read-only
             return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
         case "float16":
             return np.frombuffer(data, "<f2").reshape(shape).astype(np.float32)
@@ -61,6 +63,7 @@ def _quantise(feature_map: np.ndarray) -> bytes:
     """The bytes of ``uint8``; a map of one value has scale 0 and codes 0."""
     header = np.zeros(1, HEADER)
     header["zero_point"] = low = feature_map.min()
+    # in float32, as the header holds it: both ends then use the very same scale
     header["scale"] = scale = (feature_map.max() - low) / np.float32(255)
     # in [0, 255], up to rounding that rint takes away
     codes = np.rint((feature_map - low) / scale) if scale else np.zeros_like(feature_map)

@@ -32,6 +32,7 @@ class Plugins(Generic[Declared]):
 
     def load(self, name: str) -> Declared:
         """What the file of ``name`` declares."""
+        # asked first: a name in a spec must not import whatever module it spells
         if name not in self.names():
             place = self.folder.__name__.replace(".", "/")
             raise self.error(f"unknown {self.noun} '{name}': {place}/ has {', '.join(self.names())}")

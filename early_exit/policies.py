@@ -99,6 +99,7 @@ def policies_of(kinds: Sequence[str], baselines: Collection[str]) -> tuple[str, 
     names = [*kinds, ORACLE, CLASSIFIER]
     for baseline in BASELINES:
         if baseline in baselines:
+            # from 1 on: a pristine expert has nothing to adapt to
             names += map(total_of, kinds[1:]) if baseline == TOTAL else [baseline]
     return tuple(names)
 
@@ -110,5 +111,5 @@ def total_of(kind: str) -> str:
 
 def kind_of_total(expert: str) -> str | None:
     """The kind of an expert with all layers trained; None for one whose heads alone are."""
-    kind = expert.removeprefix(total_of(""))
+    kind = expert.removeprefix(total_of(""))  # of no kind: the prefix alone
     return None if kind == expert else kind

@@ -23,6 +23,7 @@ def generator(seed: int, stage: str, image: int, kind: str, level: int, view: in
     """
     if stage not in STAGE_CODES:
         raise ValueError(f"unknown stage {stage!r}: random numbers are drawn in {', '.join(STAGE_CODES)}")
+    # numpy hashes the whole list: streams of neighbouring images are unrelated
     return np.random.default_rng([seed, STAGE_CODES[stage], image, _code(kind), level, view])
 
 
@@ -31,4 +32,5 @@ def _code(kind: str) -> int:
     if kind in KIND_CODES:
         return KIND_CODES[kind]
     distortion(kind)  # raises for a kind that has no file
+    # not ``hash``, which differs from process to process
     return int.from_bytes(hashlib.sha256(kind.encode()).digest()[:8])

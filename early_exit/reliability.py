@@ -31,11 +31,12 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
     """
     if len(confidence) == 0:
         raise ValueError("reliability needs at least one answer")
-    edges = np.arange(bins + 1) / bins
+    edges = np.arange(bins + 1) / bins  # (B + 1,)
+    # left, for bins closed above: a score on an edge belongs to the bin below it
     bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)  # (N,)
     count = np.bincount(bin_of, minlength=bins)  # (B,)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
         mean_confidence = np.bincount(bin_of, confidence, bins) / count
-        accuracy = np.bincount(bin_of, correct, bins) / count
-    gap = np.nan_to_num(np.abs(accuracy - mean_confidence))
+        accuracy = np.bincount(bin_of, correct, bins) / count  # a bool weighs 1 where right
+    gap = np.nan_to_num(np.abs(accuracy - mean_confidence))  # an empty bin adds nothing to the error
     return Reliability(count, mean_confidence, accuracy, float((count * gap).sum() / len(confidence)))

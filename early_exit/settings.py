@@ -60,8 +60,8 @@ class Training:
     """How one network is trained: ``learning_rate`` is the peak of ``schedule``."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
-    epochs: int = 10
-    batch_size: int = 32
+    epochs: int = 10  # the released training has no cap (docs/paper.md §12, oddity 8)
+    batch_size: int = 32  # this and the next two as released (docs/paper.md §6)
     learning_rate: float = 0.01
     weight_decay: float = 5e-4
     schedule: str = "cosine"
@@ -71,7 +71,7 @@ class Training:
     def __post_init__(self) -> None:
         _require(0 <= self.epochs <= 10_000, "epochs must be between 0 and 10000")
         _require(1 <= self.batch_size <= 4096, "batch_size must be between 1 and 4096")
-        _require(0 < self.learning_rate < 1e7, "learning_rate must be above 0 and finite")
+        _require(0 < self.learning_rate < 1e7, "learning_rate must be above 0 and finite")  # refuses NaN too
         _require(0 <= self.weight_decay < 1e3, "weight_decay must be 0 or above")
         _require(self.schedule in SCHEDULES, f"schedule is {_one_of(SCHEDULES)}")
         _require(self.patience >= 1, "patience must be 1 or above")
@@ -107,7 +107,7 @@ class Measurement:
     """Repetitions of the latency measurement at batch 1."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
-    warm_ups: int = 50
+    warm_ups: int = 50  # as many as open each network's turn in the paper (docs/paper.md §11)
     repeats: int = 200
 
     def __post_init__(self) -> None:
@@ -125,6 +125,7 @@ class Synthetic:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # ten for each of ten glyphs: a class needs no fewer
         _require(100 <= self.images <= 1_000_000, "images must be between 100 and 1000000")
         _require(self.images % 10 == 0, "images must be a multiple of 10")
         _require(24 <= self.size <= 1024, "size must be between 24 and 1024")

@@ -38,13 +38,16 @@ def released_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def released_training_spectrum(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """As ``released_spectrum``, for training: the weights of R and B are swapped, and the result is saved as JPEG."""
+    # BGR weights on an RGB array: this is the swap
     luma = cv2.cvtColor(resize_to(image, size), cv2.COLOR_BGR2GRAY)
     return through_jpeg(_in_8_bits(np.asarray(luma)))
 
 
 def _in_8_bits(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    magnitudes = np.abs(np.fft.fftshift(np.fft.fft2(luma)))
+    magnitudes = np.abs(np.fft.fftshift(np.fft.fft2(luma)))  # (size, size)
+    # ln 0 is left at 0 instead of −∞, of which a cast to integers is undefined
     logarithms = 20 * np.log(magnitudes, where=magnitudes > 0, out=np.zeros_like(magnitudes))
+    # the wrap written out, as C leaves the cast of a large float to uint8 open
     return (logarithms.astype(np.int64) & 0xFF).astype(np.uint8)
 
 
@@ -59,4 +62,5 @@ def in_grey_levels(spectra: NDArray[np.generic]) -> NDArray[np.uint8]:
     The divisor is the largest value that a spectrum can have, so that a grey level means the same in all.
     """
     largest = brightest(spectra.shape[-1], released=spectra.dtype == np.uint8)
+    # float64: float16's eleven bits could round to the level beside
     return np.rint(spectra.astype(np.float64) / largest * 255).astype(np.uint8)

@@ -20,24 +20,27 @@ def read_split(file: Path) -> tuple[dict[str, str], bytes]:
     """
     try:
         with file.open("rb") as opened:
+            # a byte more than allowed shows that the file is too long
             content = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise _error(file, f"cannot be read ({error.strerror})") from None
     if len(content) > MAX_BYTES:
         raise _error(file, f"larger than {MAX_BYTES:,} bytes")
     try:
+        # spreadsheets put a byte order mark first
         return _parse(file, content.decode("utf-8-sig")), content
     except (UnicodeDecodeError, csv.Error) as error:
         raise _error(file, f"not CSV in UTF-8 ({error})") from None
 
 
 def _parse(file: Path, text: str) -> dict[str, str]:
+    # line ends stay as they are: a quoted path may hold one
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     if next(rows, None) != COLUMNS:
         raise _error(file, f"its first line is not '{','.join(COLUMNS)}'")
     splits: dict[str, str] = {}
     for row in rows:
-        if not row:
+        if not row:  # an empty line
             continue
         if len(row) != len(COLUMNS):
             raise _error(file, f"line {rows.line_num} has {len(row)} columns, not {len(COLUMNS)}")

@@ -31,12 +31,14 @@ def draw(folder: Path, images: int, size: int, seed: int) -> None:
         raise ValueError(f"{images} synthetic images cannot be divided equally among {len(GLYPHS)} classes")
     if folder.exists():
         return
+    # beside the folder: a rename is atomic only within one file system
     unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     try:
         for label, glyph in enumerate(GLYPHS):
             (unfinished / glyph).mkdir(parents=True)
             for index in range(images // len(GLYPHS)):
                 image = draw_glyph(glyph, size, np.random.default_rng([seed, label, index]))
+                # OpenCV writes BGR
                 _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
                 (unfinished / glyph / f"{index:04d}.png").write_bytes(encoded.tobytes())
         try:
@@ -55,11 +57,11 @@ def draw_glyph(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.ui
     OpenCV 4 draws the four Hershey fonts as strokes, OpenCV 5 in two weights of its own typeface: the images, and
     so the digest of the dataset, depend on its version.
     """
-    ink = _glyph_ink(glyph, size, rng)[:, :, np.newaxis]
+    ink = _glyph_ink(glyph, size, rng)[:, :, np.newaxis]  # (size, size, 1)
     start, end, colour = _colours(rng)
-    shade = _shading(size, rng)[:, :, np.newaxis]
-    background = start + shade * (end - start)
-    mixed = background + ink * (colour - background)
+    shade = _shading(size, rng)[:, :, np.newaxis]  # (size, size, 1)
+    background = start + shade * (end - start)  # (size, size, 3)
+    mixed = background + ink * (colour - background)  # (size, size, 3)
     return np.rint(mixed).astype(np.uint8)
 
 
@@ -67,6 +69,7 @@ def _glyph_ink(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.fl
     """The share of each pixel that the glyph covers: (size, size) in [0, 1]."""
     font = FONTS[rng.integers(len(FONTS))]
     thickness = max(1, round(size * rng.uniform(0.03, 0.06)))
+    # a font's scale is no height: that of this glyph is measured, then scaled
     height_at_scale_1 = cv2.getTextSize(glyph, font, 1.0, thickness)[0][1]
     scale = size * rng.uniform(0.45, 0.6) / height_at_scale_1
     (width, height), _ = cv2.getTextSize(glyph, font, scale, thickness)
@@ -76,21 +79,21 @@ def _glyph_ink(glyph: str, size: int, rng: np.random.Generator) -> NDArray[np.fl
     middle = (size / 2, size / 2)
     degrees = rng.uniform(-MAX_DEGREES, MAX_DEGREES)
     motion = np.asarray(cv2.getRotationMatrix2D(middle, degrees, 1.0), dtype=np.float64)
-    motion[:, 2] += rng.uniform(-0.07, 0.07, 2) * size
+    motion[:, 2] += rng.uniform(-0.07, 0.07, 2) * size  # of (2, 3), the last column is the shift
     return np.asarray(cv2.warpAffine(upright, motion, (size, size)), dtype=np.float64) / 255
 
 
 def _shading(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """A ramp from 0 to 1 in a random direction: (size, size)."""
     angle = rng.uniform(0, 2 * np.pi)
-    across = np.linspace(-1, 1, size)
-    ramp = np.cos(angle) * across[np.newaxis, :] + np.sin(angle) * across[:, np.newaxis]
+    across = np.linspace(-1, 1, size)  # (size,)
+    ramp = np.cos(angle) * across[np.newaxis, :] + np.sin(angle) * across[:, np.newaxis]  # (size, size)
     return np.asarray((ramp - ramp.min()) / (ramp.max() - ramp.min()))
 
 
 def _colours(rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
     """Both ends of the background's shading and the glyph's colour: RGB in [0, 255]."""
-    dark, light = rng.uniform(*DARK, (2, 3)), rng.uniform(*LIGHT, (2, 3))
+    dark, light = rng.uniform(*DARK, (2, 3)), rng.uniform(*LIGHT, (2, 3))  # (2, 3): two colours each
     if rng.random() < 0.5:
         return light[0], light[1], dark[0]
     return dark[0], dark[1], light[0]

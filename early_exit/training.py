@@ -76,6 +76,7 @@ def optimizer_of(
     groups = [  # one per parameter, so that the factor can differ
         {
             "params": [parameter],
+            # the rate itself is set anew for every step: only its ratio to the peak is kept
             "factor": peaks.get(of.split(".")[0], training.learning_rate) / training.learning_rate,
         }
         for of, parameter in trained(model)
@@ -104,6 +105,7 @@ def fit(
         train_loss, guessing, rate = _train_epoch(model, optimizer, batches, training, [setup.seed, number])
         validation_loss, accuracy = _validate(model, batches)
         epochs.append(Epoch(number, train_loss, validation_loss, accuracy, rate))
+        # before saving: no checkpoint holds an epoch that diverged
         _refuse_divergence(epochs[-1], guessing)
         if _best(epochs) == number:
             best = to_arrays(model)
@@ -123,9 +125,11 @@ def _train_epoch(
     device, steps = next(model.parameters()).device, batches.steps
     # a sum on the device: reading each step's loss would wait for the GPU
     loss_sum, guessing, rate = torch.zeros((), dtype=torch.float64, device=device), 0.0, 0.0
+    # dropout draws from torch's global streams: seeded here, then left as they were
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         torch.manual_seed(int(rng.integers(2**63)))
         model.train()
+        # steps count through all epochs, as the schedule does
         for step, (inputs, labels) in enumerate(batches.epoch(rng), start=done * steps):
             rate = training.learning_rate * SCHEDULES[training.schedule](
                 step / (training.epochs * steps), done
@@ -138,6 +142,7 @@ def _train_epoch(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss_sum += loss.detach()
+            # of two classes at least: ln 1 = 0 would make any loss a divergence
             guessing = logits.shape[1] * math.log(max(logits.shape[2], 2))
     return loss_sum.item() / steps, guessing, rate
 
@@ -176,6 +181,7 @@ def _best(epochs: Sequence[Epoch]) -> int:
 
 
 def _exhausted(epochs: Sequence[Epoch], patience: int) -> bool:
+    # the released counter must exceed its patience, which takes one epoch more (docs/paper.md §6)
     return bool(epochs) and len(epochs) - _best(epochs) >= patience
 
 
@@ -210,11 +216,13 @@ def train_backbone(
     weights are ``features.*``.
     """
     set_deterministic(setup.threads)
+    # weights are made on the CPU, so its stream alone is seeded and then left as it was
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setup.seed)
         given, architecture = start.weights, start.architecture
         backbone = Backbone(architecture) if given is None else load_weights(given, architecture)
         model = BackboneWithHeads(backbone, Heads(backbone.pooled_sizes, data.classes))
+    # the layout that ``normalise`` gives its batches: convolutions need not transpose them
     model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     view = augment if augmented else None

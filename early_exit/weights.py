@@ -62,7 +62,7 @@ def expected_shapes(width: float) -> dict[str, tuple[int, ...]]:
 
     def convolution(name: str, batch_norm: str, shape: tuple[int, int, int, int]) -> None:
         shapes[f"features.{name}.weight"] = shape
-        for part in ("weight", "bias", "running_mean", "running_var"):
+        for part in ("weight", "bias", "running_mean", "running_var"):  # one per output channel
             shapes[f"features.{batch_norm}.{part}"] = shape[:1]
         shapes[f"features.{batch_norm}.num_batches_tracked"] = ()
 
@@ -72,13 +72,15 @@ def expected_shapes(width: float) -> dict[str, tuple[int, ...]]:
     for expansion, out, blocks, _stride in SETTINGS:
         for _ in range(blocks):
             hidden, part = channels * expansion, 0
-            if expansion != 1:
+            if expansion != 1:  # the first block does not expand
                 convolution(f"{block}.conv.0.0", f"{block}.conv.0.1", (hidden, channels, 1, 1))
                 part = 1
+            # depthwise: a filter sees one channel
             convolution(f"{block}.conv.{part}.0", f"{block}.conv.{part}.1", (hidden, 1, 3, 3))
             channels = _channels(out, width)
             convolution(f"{block}.conv.{part + 1}", f"{block}.conv.{part + 2}", (channels, hidden, 1, 1))
             block += 1
+    # the last convolution never gets narrower, as in torchvision
     convolution("18.0", "18.1", (_channels(1280, max(1.0, width)), channels, 1, 1))
     return shapes
 
@@ -168,10 +170,12 @@ def _check_header(data: bytes, name: str) -> None:
     convert = "save the state dict's features.* with safetensors.torch.save_file"
     if not data:
         raise WeightsError(f"weights {name!r}: the file is empty")
+    # torch's zip archives, or the bare pickles before them
     if data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":
         raise WeightsError(f"weights {name!r}: a pickled torch file, which could run code; {convert}")
     if data[:512].lstrip()[:1] == b"<":
         raise WeightsError(f"weights {name!r}: an HTML or XML page, not weights; download the file itself")
+    # safetensors: eight bytes of the header's length, then the header in JSON
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise WeightsError(f"weights {name!r}: not a safetensors file, or cut short; {convert}")
@@ -181,7 +185,7 @@ def _check_header(data: bytes, name: str) -> None:
         )
     try:
         header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter from brackets nested too deep
         header = None
     if not isinstance(header, dict):
         raise WeightsError(f"weights {name!r}: not a safetensors file; {convert}")
@@ -196,9 +200,11 @@ def imagenet_weights(url: str = IMAGENET_URL, sha256: str = IMAGENET_SHA256) -> 
     with tempfile.TemporaryDirectory(prefix="imagenet-") as folder:
         pickled, converted = Path(folder, "weights.pth"), Path(folder, "weights.safetensors")
         pickled.write_bytes(_download(url, sha256))
+        # isolated: no environment variable or user folder adds code to the pickle's process
         command = [sys.executable, "-I", __file__, str(pickled), str(converted)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode != 0:
+            # a traceback ends with its message
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise WeightsError(f"weights {url!r}: cannot be converted: {reason}")
         tensors = read_weights(converted)

@@ -24,13 +24,14 @@ def create_app(broker_url: str | None, patience_seconds: float = 5) -> Celery:
 
     ``patience_seconds``: how long to wait for a broker that is silent or absent.
     """
+    # not current: one process may hold several apps
     app = Celery("orchestrator", broker=broker_url, set_as_current=False)
     app.conf.update(
-        task_ignore_result=True,
+        task_ignore_result=True,  # results are rows and artifacts
         result_backend=None,
         task_serializer="json",
         accept_content=["json"],
-        task_create_missing_queues=False,
+        task_create_missing_queues=False,  # a misspelt queue would collect messages that nobody reads
         task_queues=[Queue(queue) for queue in QUEUES],  # type: ignore[no-untyped-call]
         task_default_queue="cpu",
         # Executing messages count against prefetch: no job is parked behind a long training.
@@ -39,17 +40,17 @@ def create_app(broker_url: str | None, patience_seconds: float = 5) -> Celery:
         # A lost or killed attempt is retried from SQL, with a cap; the broker would retry without one.
         task_acks_on_failure_or_timeout=True,
         task_reject_on_worker_lost=False,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_proc_alive_timeout=60,
-        worker_max_tasks_per_child=2000,
-        worker_soft_shutdown_timeout=20,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a job computes on without
+        worker_proc_alive_timeout=60,  # 4 by default, too short where many processes start at once
+        worker_max_tasks_per_child=2000,  # a fresh process gives back what has leaked
+        worker_soft_shutdown_timeout=20,  # seconds for running jobs to end by themselves
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         # Flower sees only what events tell it.
         worker_send_task_events=True,
         task_send_sent_event=True,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+        broker_connection_max_retries=None,  # for ever: work goes on when the broker is back
         broker_pool_limit=2,
         broker_connection_timeout=patience_seconds,
         broker_transport_options={

@@ -26,7 +26,7 @@ def releases() -> Mapping[str, str]:
                 version = importlib.metadata.version(distribution)
             except importlib.metadata.PackageNotFoundError:
                 continue
-            found[library] = ".".join(version.split(".")[:2])
+            found[library] = ".".join(version.split(".")[:2])  # a patch release counts as the same code
             break
     return found
 

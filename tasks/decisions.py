@@ -26,8 +26,10 @@ def answers(context: JobContext, policy: Policy, kind: str) -> Answers:
     predictions = {
         expert: _concatenated([source.load() for source in sources]) for expert, sources in shards.items()
     }
+    # every expert has predicted the same images in the same order
     labels = next(iter(predictions.values()))["labels"]
     chosen = _chosen(context, policy, kind, len(labels))
+    # an image's own expert may be another than its neighbour's
     rows = [predictions[expert] for expert in chosen]
     return Answers(
         np.stack([arrays["confidence"][i] for i, arrays in enumerate(rows)]),  # (N, 4)
@@ -41,10 +43,10 @@ def _chosen(context: JobContext, policy: Policy, kind: str, count: int) -> list[
     if not policy.asks_classifier:
         return [policy.expert_for(kind)] * count
     classified = context.inputs("classify")
-    predicted = np.concatenate([source.load()["predicted"] for source in classified])
+    predicted = np.concatenate([source.load()["predicted"] for source in classified])  # (N,)
     kinds = classified[0].params["kinds"]
     return [policy.expert_for(kind, kinds[number]) for number in predicted]
 
 
 def _concatenated(shards: list[Tensors]) -> Tensors:
-    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}  # (N, …) each

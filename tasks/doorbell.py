@@ -18,12 +18,12 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
             for bell in doorbells:
                 app.send_task(
                     bell.stage,
-                    args=(bell.job_id,),
-                    argsrepr=f"run {bell.run_id}, job {bell.job_id}: {bell.label}",
+                    args=(bell.job_id,),  # no parameters: SQL has them
+                    argsrepr=f"run {bell.run_id}, job {bell.job_id}: {bell.label}",  # what Flower shows
                     kwargsrepr="",
                     queue=bell.queue,
                     producer=producer,
-                    retry=False,
+                    retry=False,  # nobody waits for a broker here: SQL sends again
                 )
     except (OperationalError, OSError) as error:
         log.warning("broker not reached, the reconciler sends again: %s", error)
@@ -35,6 +35,7 @@ def waiting_messages(app: Celery, queue: str) -> int | None:
     """Messages that wait in a queue; None if the broker cannot be reached."""
     with app.connection_for_read() as connection:
         try:
+            # passive: asks about the queue without making it
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
         except (OperationalError, OSError, *connection.connection_errors) as error:
             log.warning("broker not reached: %s", error)

@@ -18,7 +18,7 @@ from db.limits import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = LEASE_SECONDS / 4
+BEAT_SECONDS = LEASE_SECONDS / 4  # so that a few beats may fail before the lease ends
 HANG_SECONDS = 4 * LEASE_SECONDS
 """A process whose threads are starved for this long, or that does not stop when told to, is killed."""
 
@@ -41,6 +41,7 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._lost = threading.Event()
         self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
+        # handlers of signals can be set there alone
         self._interrupts = threading.current_thread() is threading.main_thread()
         self._disturbs = True
         if watched:
@@ -58,6 +59,7 @@ class Heartbeat:
         """``LeaseLost`` waits for the end of this block."""
         self._disturbs = False
         yield
+        # no ``finally``: after an exception ``__exit__`` follows, which sets False too
         self._disturbs = True
         if self._lost.is_set():
             raise LeaseLost
@@ -83,12 +85,14 @@ class Heartbeat:
             if not held:
                 self._lost.set()
                 if self._interrupts and not self._stopped.is_set():
+                    # as if the signal had come: its handler raises in the main thread
                     _thread.interrupt_main(signal.SIGUSR2)
                 return
 
     def _watch(self) -> None:
         """Keep postponing the process's end for as long as the attempt is held."""
         while not self._lost.is_set():
+            # each call puts off the one before; its timer runs in C, whoever holds the lock
             faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
             if self._stopped.wait(BEAT_SECONDS):
                 return

@@ -36,7 +36,7 @@ def load_images(context: JobContext) -> Tensors:
 def examples(context: JobContext, split: str) -> Examples:
     """All prepared images of a split, uint8 (N, H, W, 3)."""
     shards = [source.load() for source in context.inputs("prepare", split=split)]
-    pixels = np.concatenate([shard["pixels"] for shard in shards])
+    pixels = np.concatenate([shard["pixels"] for shard in shards])  # (N, H, W, 3)
     return Examples((pixels,), np.concatenate([shard["labels"] for shard in shards]))
 
 
@@ -64,11 +64,13 @@ def in_turn(of_kinds: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
 
     ``of_kinds``: the same N rows for each kind.
     """
+    # (kinds, N, …) to (N, …)
     mixed: np.ndarray = np.stack(of_kinds)[numbers % len(of_kinds), np.arange(len(numbers))]
     return mixed
 
 
 def _changed(image: np.ndarray, index: int, view: View) -> np.ndarray:
+    # level 0, as the stream itself draws it; all that happens to a view comes from this stream
     rng = generator(view.seed, view.purpose, index, view.kind, 0, view.number)
     if rng.random() < view.share:
         image = distort(image, view.kind, int(rng.choice(view.levels)), rng)

@@ -91,9 +91,11 @@ class SavedProgress:
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
         """Replace the checkpoint; raises ``LeaseLost`` if the attempt is fenced out."""
         claim = self.context.claim
+        # before the file: a fenced-out attempt must not replace its successor's checkpoint
         if not write(self.context.engine, lambda session: renew(session, claim)):
             raise LeaseLost
         self.file.save(tensors, metadata)
+        # after it: what counts is on disk
         write(self.context.engine, lambda session: saved_progress(session, claim))
 
     def delete(self) -> None:

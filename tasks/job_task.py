@@ -54,6 +54,7 @@ def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
         _attempt(workplace, held)
     else:
         _tell_of_other_code(workplace, job_id)
+    # in any case: every delivery sends what has become ready meanwhile
     return write(workplace.engine, partial(top_up, codes=workplace.worker.codes))
 
 
@@ -99,6 +100,7 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
 
 
 def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None:
+    # one line for tables; the trace has the rest
     reason, trace = _storable(error.splitlines()[0]), _storable(traceback.format_exc())
     log.warning("job %s (%s %s): %s", held.job_id, held.stage, held.label, reason)
     write(workplace.engine, lambda session: fail(session, held, reason, trace, retry=retry))
@@ -126,6 +128,7 @@ def _adapter(stage: str) -> TypeAdapter[StageParams]:
 
 def _peak_memory_bytes() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux kilobytes
     return peak if sys.platform == "darwin" else peak * 1024
 
 
@@ -142,4 +145,4 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
             log.error("job %s: %s", job_id, error)  # the message is sent again from SQL
 
     for stage in STAGES:
-        app.task(name=stage, shared=False)(deliver)
+        app.task(name=stage, shared=False)(deliver)  # in no other app of this process

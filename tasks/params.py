@@ -46,7 +46,7 @@ class Prepare(StageParams):
     """Digest of the dataset."""
     split: str
     start: int
-    stop: int
+    stop: int  # not included; both count within the split
     image_size: int
     resize: str
     """``margin``: shorter side to 1.1 times the size, then the centre; ``plain``: to the size itself;

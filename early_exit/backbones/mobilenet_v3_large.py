@@ -8,8 +8,8 @@ def blocks(width: float, stem_stride: int) -> Blocks:
     from torchvision.models import mobilenet_v3_large  # here, since planning reads this file too
 
     features = mobilenet_v3_large(width_mult=width).features
-    features[0][0].stride = (stem_stride, stem_stride)
+    features[0][0].stride = (stem_stride, stem_stride)  # the first convolution
     return list(features)
 
 
-BACKBONE = Recipe(blocks)
+BACKBONE = Recipe(blocks)  # the paper has no branches for it: the cost places them

@@ -15,7 +15,7 @@ def blocks(stem_stride: int) -> Blocks:
     from torchvision.models import resnet18  # here, since planning reads this file too
 
     network = resnet18()
-    network.conv1.stride = (stem_stride, stem_stride)
+    network.conv1.stride = (stem_stride, stem_stride)  # the max pooling after it halves the side again
     return cut(network)
 
 
@@ -24,6 +24,7 @@ def cut(network: ResNet) -> Blocks:
     from torch import nn
 
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    # of a ResNet-18: the stem, then two blocks each of 64, 128, 256 and 512 channels
     return [stem, *network.layer1, *network.layer2, *network.layer3, *network.layer4]
 
 

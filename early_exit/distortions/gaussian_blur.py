@@ -13,7 +13,7 @@ def gaussian_blur(image: NDArray[np.uint8], sigma: int, rng: np.random.Generator
     """
     import cv2  # here, since planning reads this file too
 
-    side = 4 * sigma + 1
+    side = 4 * sigma + 1  # 2σ either way; odd, as OpenCV demands
     blurred = cv2.GaussianBlur(image, (side, side), sigma, sigmaY=sigma, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(blurred, dtype=np.uint8)
 

@@ -22,8 +22,8 @@ def gaussian_noise(image: NDArray[np.uint8], sigma: int, rng: np.random.Generato
 
     ``sigma`` is in grey levels of 0–255; the paper's levels are 5, 10, 20, 30 and 40.
     """
-    noise = rng.standard_normal(image.shape)
-    return wrap(image + sigma * noise)
+    noise = rng.standard_normal(image.shape)  # (H, W, 3)
+    return wrap(image + sigma * noise)  # uint8 + float64 is float64: nothing overflows before the wrap
 
 
 DISTORTION = Distortion(

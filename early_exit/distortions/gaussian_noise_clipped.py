@@ -14,7 +14,9 @@ def gaussian_noise_clipped(
     As ``gaussian_noise``, fractions cut off: from the same generator the two differ only where that one wraps
     around. ``sigma`` is in grey levels.
     """
+    # drawn just as ``gaussian_noise`` draws it: the two may differ by the clipping alone
     noise = rng.standard_normal(image.shape)
+    # clipped while still float: uint8 would wrap
     return np.clip(image + sigma * noise, 0, 255).astype(np.uint8)
 
 

@@ -16,4 +16,4 @@ def jpeg(image: NDArray[np.uint8], level: int, rng: np.random.Generator) -> NDAr
     return through_jpeg(image, quality=100 - level)
 
 
-DISTORTION = Distortion(jpeg, range(1, 100), name="JPEG", axis="JPEG: 100 − quality")
+DISTORTION = Distortion(jpeg, range(1, 100), name="JPEG", axis="JPEG: 100 − quality")  # quality 99 to 1

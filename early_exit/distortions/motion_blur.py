@@ -14,11 +14,15 @@ def motion_blur(image: NDArray[np.uint8], length: int, rng: np.random.Generator)
     """
     import cv2  # here, since planning reads this file too
 
-    kernel = np.full((1, length), 1 / length)
-    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    kernel = np.full((1, length), 1 / length)  # one row: it blurs sideways only
+    blurred = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT)  # -1: uint8, as the image
     return np.asarray(blurred, dtype=np.uint8)
 
 
 DISTORTION = Distortion(
-    motion_blur, range(2, 256), name="motion blur", axis="length of the motion blur, pixels"
+    # from 2 on: a mean of one pixel changes nothing
+    motion_blur,
+    range(2, 256),
+    name="motion blur",
+    axis="length of the motion blur, pixels",
 )

@@ -42,6 +42,7 @@ def compute(params: AdaptExpert, context: JobContext) -> Output:
         Setup(params.seed, params.device, params.threads, params.fixed_order, context.checkpoint),
     )
     backbone, heads = fit.weights_of("backbone"), fit.weights_of("heads")
+    # temperatures are fitted to logits made as those of the test images are
     folded = fold_batchnorm(load_weights(backbone, architecture))
     vectors = extract(folded, held_out.arrays[0], params.device)
     temperatures = fit_temperatures(predict_logits(load_heads(heads), vectors), held_out.labels)
@@ -64,5 +65,6 @@ def _held_out(params: AdaptExpert, context: JobContext) -> Examples:
         for kind, version, levels in zip(params.kinds, params.kind_versions, params.levels, strict=True)
     ]
     shards = [source.load() for source in context.inputs("prepare", split=VALIDATION)]
+    # (n, H, W, 3) each
     images = [in_turn([changed(shard, view) for view in views], shard["images"]) for shard in shards]
     return Examples((np.concatenate(images),), np.concatenate([shard["labels"] for shard in shards]))

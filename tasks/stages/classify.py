@@ -14,7 +14,7 @@ def compute(params: Classify, context: JobContext) -> Output:
     net = load_classifier(
         context.input("train-classifier").load(),
         params.spectrum_size,
-        released_spectra=spectra["spectra"].dtype == np.uint8,
+        released_spectra=spectra["spectra"].dtype == np.uint8,  # ours are float16
     )
     predicted, confidence = classify(net, spectra["spectra"])
     rows = [

@@ -16,7 +16,8 @@ def compute(params: Deadlines, context: JobContext) -> Output:
     """Rows in ``missed_deadlines``, over every network; the batches are those of ``outage``."""
     asked = policy(params.policy)
     answered = answers(context, asked, params.kind)
-    exits, answer = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)
+    exits, answer = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)  # (N,) each
+    # image 0 and view 0: one stream for a whole condition
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(exits), rng)
     shuffles, _, size = batches.shape

@@ -18,8 +18,9 @@ def compute(params: Distort, context: JobContext) -> Output:
             image,
             params.kind,
             params.level,
+            # no seed only where no number is drawn
             generator(params.seed or 0, "distort", int(index), params.kind, params.level, 0),
         )
         for image, index in zip(prepared["pixels"], prepared["images"], strict=True)
     ]
-    return Output({**prepared, "pixels": np.stack(pixels)})
+    return Output({**prepared, "pixels": np.stack(pixels)})  # (N, H, W, 3)

@@ -26,13 +26,15 @@ def compute(params: Features, context: JobContext) -> Output:
     )
     source = context.input("train-backbone", "adapt-expert")
     backbone = folded(source, planned(params.architecture, source.params["backbone_version"]))
-    vectors = extract(backbone, changed(shard, view), params.device, threads=1)
+    vectors = extract(backbone, changed(shard, view), params.device, threads=1)  # (N, D_k) each
     exits = {f"exit_{number}": vector for number, vector in enumerate(vectors, start=1)}
     return Output({**exits, "labels": shard["labels"], "images": shard["images"]})
 
 
+# one, since shards of the same backbone mostly follow each other
 @functools.lru_cache(maxsize=1)
 def folded(source: Input, architecture: Architecture) -> Backbone:
     """The backbone ready for inference, kept for the next shard: building it takes as long as a shard's passes."""
+    # adapt-expert's artifact holds heads and temperatures as well
     tensors = {name: tensor for name, tensor in source.load().items() if name.startswith("features.")}
     return fold_batchnorm(load_weights(tensors, architecture))

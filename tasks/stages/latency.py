@@ -16,7 +16,7 @@ def compute(params: Latency, context: JobContext) -> Output:
     """Rows in ``latencies``, one per network and payload: means over the test images, p50 and p95 of the total."""
     asked = policy(params.policy)
     answered = answers(context, asked, params.kind)
-    exits, _ = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)
+    exits, _ = decide(answered.confidence, answered.predicted, params.p_tar, asked.exits)  # (N,)
     costs = {payload: measured(context, payload) for payload in PAYLOADS}
     rows = []
     for (name, network), payload in itertools.product(NETWORKS.items(), PAYLOADS):

@@ -17,7 +17,7 @@ PARTS = ("classifier", "stage_1", "stage_2", "stage_3", "cloud", "whole")
 
 def compute(params: Measure, context: JobContext) -> Output:
     """One-element arrays: seconds by part, and bytes of each payload and of the image; rows in ``stage_times``."""
-    images, backbone = load_images(context)["pixels"], context.input("train-backbone")
+    images, backbone = load_images(context)["pixels"], context.input("train-backbone")  # (N, H, W, 3)
     architecture = planned(params.architecture, backbone.params["backbone_version"])
     networks = Networks(
         fold_batchnorm(load_weights(backbone.load(), architecture)),
@@ -30,6 +30,7 @@ def compute(params: Measure, context: JobContext) -> Output:
     )
     times = measure(networks, images, params.measurement, params.device)
     seconds = {name: getattr(times, name) for name in PARTS}
+    # without an edge the image itself is sent, not compressed
     sizes = {"whole": images[0].nbytes}
     for name, payload in times.payloads.items():
         seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}

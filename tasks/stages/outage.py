@@ -15,12 +15,13 @@ def compute(params: Outage, context: JobContext) -> Output:
     """Rows in ``outages``; all policies and thresholds are judged on the same batches of a condition."""
     asked = policy(params.policy)
     answered = answers(context, asked, params.kind)
+    # image 0 and view 0: one stream for a whole condition
     rng = generator(params.seed, "batches", 0, params.kind, params.level, 0)
     batches = shuffled_batches(len(answered.labels), rng)
     shuffles, _, size = batches.shape
     rows = []
     for p_tar in THRESHOLDS:
-        exits, answer = decide(answered.confidence, answered.predicted, p_tar, asked.exits)
+        exits, answer = decide(answered.confidence, answered.predicted, p_tar, asked.exits)  # (N,) each
         found = outage(answer == answered.labels, exits < EXITS[-1], p_tar, batches)
         rows.append(
             {

@@ -26,7 +26,7 @@ def compute(params: PayloadAccuracy, context: JobContext) -> Output:
             "kind": params.kind,
             "level": params.level,
             "n": len(answers),
-            "agreeing": int((answers == found["float32"]).sum()),
+            "agreeing": int((answers == found["float32"]).sum()),  # float32 arrives to the bit
             "correct": int((answers == shard["labels"]).sum()),
         }
         for payload, answers in found.items()

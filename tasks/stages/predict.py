@@ -16,10 +16,10 @@ def compute(params: Predict, context: JobContext) -> Output:
     """
     vectors = context.input("features").load()
     expert = context.input("train-expert", "adapt-expert").load()
-    exits = [vectors[f"exit_{number}"] for number in EXITS]
+    exits = [vectors[f"exit_{number}"] for number in EXITS]  # (N, D_k) each
     logits = predict_logits(load_heads(heads_of(expert)), exits)
     confidence, predicted = softmax_confidence(logits, expert["temperatures"])
-    correct = predicted == vectors["labels"][:, None]
+    correct = predicted == vectors["labels"][:, None]  # (N, 4)
     rows = [
         {
             "image": image,
@@ -27,6 +27,7 @@ def compute(params: Predict, context: JobContext) -> Output:
             "expert": params.expert,
             "kind": params.kind,
             "level": params.level,
+            # Python's own numbers: database drivers take no numpy scalars
             "confidence": confidence[position, number - 1].item(),
             "predicted": predicted[position, number - 1].item(),
             "correct": correct[position, number - 1].item(),

@@ -22,6 +22,7 @@ def compute(params: Prepare, context: JobContext) -> Output:
     try:
         pixels = [resize(decode(read(root, image)), params.image_size) for image in images]
     except (InputChanged, FileNotFoundError) as error:
+        # a retry would read the same bytes
         raise Refused(f"input changed since it was submitted: {error}") from None
     return Output(
         {
@@ -40,7 +41,7 @@ def _images(params: Prepare, context: JobContext) -> tuple[Path, list[ImageFile]
         rows = session.execute(
             select(*IMAGE_FILE_COLUMNS)
             .where(Image.dataset_id == dataset.id, Image.split == params.split)
-            .order_by(Image.index)
+            .order_by(Image.index)  # the order that shards are cut in
             .slice(params.start, params.stop)
         ).all()
     return Path(dataset.uri), [ImageFile(*row) for row in rows]

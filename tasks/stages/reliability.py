@@ -17,6 +17,7 @@ def compute(params: Reliability, context: JobContext) -> Output:
         np.concatenate([shard[name] for shard in shards])
         for name in ("logits", "confidence", "predicted", "labels")
     )
+    # temperatures of 1 leave logits as they are
     uncalibrated, _ = softmax_confidence(logits, np.ones(len(EXITS)))
     rows = [
         {
@@ -32,7 +33,9 @@ def compute(params: Reliability, context: JobContext) -> Output:
         }
         for calibrated, scores in ((False, uncalibrated), (True, confidence))
         for number in EXITS
+        # a list of one: a name for what all bins of an exit share
         for found in [reliability(scores[:, number - 1], predicted[:, number - 1] == labels)]
+        # an empty bin has no mean, and so no row
         for bin_ in (np.flatnonzero(found.count) + 1).tolist()
     ]
     return Output(rows={ReliabilityBin: rows})

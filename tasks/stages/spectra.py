@@ -13,6 +13,7 @@ from tasks.params import Spectra
 FORMS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "ours": spectrum,
     "released-training": released_training_spectrum,
+    # an image reaches the released edge as JPEG (docs/paper.md §4)
     "released-edge": lambda image, size: released_spectrum(through_jpeg(image), size),
 }
 
@@ -25,7 +26,7 @@ def compute(params: Spectra, context: JobContext) -> Output:
         params.kind,
         params.kind_version,
         params.levels,
-        share=1.0,
+        share=1.0,  # all of them: a spectrum's kind is its label
         number=0,
         augmented=False,
         seed=params.seed or 0,

@@ -23,7 +23,7 @@ def compute(params: Sweep, context: JobContext) -> Output:
             "n": len(answered.labels),
             **{f"n{k}": counts.n[row, k - 1].item() for k in EXITS},
             **{f"c{k}": counts.c[row, k - 1].item() for k in EXITS},
-            **{f"r{k}": counts.r[row, k - 1].item() for k in EXITS[:3]},
+            **{f"r{k}": counts.r[row, k - 1].item() for k in EXITS[:3]},  # exit 4 takes every image
         }
         for row, p_tar in enumerate(THRESHOLDS)
     ]

@@ -19,7 +19,7 @@ def compute(params: TrainBackbone, context: JobContext) -> Output:
     """The backbone's ``features.*``; rows in ``training_epochs`` unless the weights stay frozen."""
     architecture = planned(params.architecture, params.backbone_version)
     try:
-        layout(architecture)
+        layout(architecture)  # asked first: refused before any image is loaded
     except BackboneError as error:
         raise Refused(str(error)) from None
     weights = _given(context, params.weights, architecture) if params.weights is not None else None
@@ -36,7 +36,7 @@ def _given(context: JobContext, sha256: str, architecture: Architecture) -> Tens
     """The given weights, checked here because submitting can check only those of a MobileNetV2."""
     try:
         weights = parse_weights(context.store.read_bytes(uri_of(sha256), sha256), sha256)
-        load_weights(weights, architecture)
+        load_weights(weights, architecture)  # to check them; what it makes is dropped
     except BadArtifact as error:
         raise Refused(f"the given weights: {error}. Submit them again.") from None
     except WeightsError as error:

@@ -27,5 +27,6 @@ def _spectra(params: TrainClassifier, context: JobContext, split: str) -> Exampl
     for number, kind in enumerate(params.kinds):
         for source in context.inputs("spectra", split=split, kind=kind):
             spectra.append(source.load()["spectra"])
+            # a kind's place in ``kinds`` is its label
             labels.append(np.full(len(spectra[-1]), number, np.int64))
     return Examples((np.concatenate(spectra),), np.concatenate(labels))

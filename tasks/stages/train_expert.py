@@ -26,8 +26,9 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
 
     Rows in ``experts``, ``temperatures`` and ``training_epochs``.
     """
+    # the pristine expert has no kinds to learn: undistorted images validate it
     held_out = _vectors(_views(context, VALIDATION, params.kinds or (PRISTINE,)))
-    pristine = context.inputs("train-expert")
+    pristine = context.inputs("train-expert")  # none where this is the pristine expert itself
     fit = train_heads(
         heads_of(pristine[0].load()) if pristine else None,
         TrainingData(_vectors(_epoch(params, context)), held_out, params.classes),
@@ -43,7 +44,7 @@ def compute(params: TrainExpert, context: JobContext) -> Output:
 
 def expert_rows(expert: str, classes: int, fit: Fit, temperatures: np.ndarray) -> Rows:
     """Rows of ``experts``, ``temperatures`` and ``training_epochs`` of one trained expert."""
-    best = fit.epochs[fit.best_epoch - 1]
+    best = fit.epochs[fit.best_epoch - 1]  # epochs count from 1
     trained = {
         "expert": expert,
         "classes": classes,
@@ -64,6 +65,7 @@ def heads_of(expert: Tensors) -> Tensors:
 
 def _epoch(params: TrainExpert, context: JobContext) -> list[Tensors]:
     """The vectors of one epoch; half of them undistorted where there is a distortion to learn (docs/paper.md §6)."""
+    # the same arrays listed again, so that this half weighs as much as the other
     undistorted = _views(context, TRAIN, (PRISTINE,)) * params.repeats
     return undistorted + _views(context, TRAIN, params.kinds)
 
@@ -77,6 +79,7 @@ def _views(context: JobContext, split: str, kinds: Sequence[str]) -> list[Tensor
 def _in_turn(sources: Sequence[Input]) -> Tensors:
     """The same shard and view of each kind as one: of each image the vectors of the kind whose turn it is."""
     shards = [source.load() for source in sources]
+    # each view moves the turn on by one: over the views an image takes on every kind
     images = shards[0]["images"] + sources[0].params["view"]
     return {name: in_turn([shard[name] for shard in shards], images) for name in shards[0]}
 
