@@ -76,7 +76,7 @@ def optimizer_of(
     groups = [  # one per parameter, so that the factor can differ
         {
             "params": [parameter],
-            # the rate itself is set anew for every step: only its ratio to the peak is kept
+            # the rate itself is set at every step: only its ratio to the peak is kept
             "factor": peaks.get(of.split(".")[0], training.learning_rate) / training.learning_rate,
         }
         for of, parameter in trained(model)
