@@ -23,6 +23,7 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
 
 def is_held(path: Path) -> bool:
     """Whether any process holds this lock."""
+    # to append, since opening to write would erase the holder's pid
     with path.open("a+") as file:
         return not _take(file, shared=False)
 

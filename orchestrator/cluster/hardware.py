@@ -20,6 +20,7 @@ def gpu_names() -> list[str]:
     """Models of this machine's NVIDIA GPUs, from nvidia-smi; empty if there are none."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
+        # a subprocess, since commands do without torch; limited, as a broken driver may never answer
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
@@ -34,6 +35,7 @@ def hardware(device: str, *, local: bool) -> str:
             raise UsageError("device 'cuda': this machine has no NVIDIA GPU. Use --set device=cpu.")
         return names[0] if names else "cuda"
     try:
+        # on Linux platform.processor() names no model
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []

@@ -96,6 +96,7 @@ def resolve_request(context: Context, request: Request, spec: Spec) -> Resolved:
     split: int | dict[str, str] = spec.split_seed
     if request.split is not None:
         split, content = read_split(request.split)
+        # by content, so that a moved file is the same run and an edited one is not
         settled["split_file"] = hashlib.sha256(content).hexdigest()
     dataset = store_dataset(context.engine, folder, split, built_in=built_in)
     if weights is not None:
