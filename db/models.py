@@ -165,6 +165,7 @@ class Job(Base):
         # in the order in which dispatch reads: ready jobs of a queue, oldest run first
         Index("jobs_by_queue", "queue", "state", "run_id", "id"),
         Index("jobs_by_run", "run_id", "state"),
+        # for repair, which looks for every job that shares a bad artifact
         Index("jobs_by_artifact", "artifact_id"),
         # for _deliver, which looks for other runs' jobs of the same key
         Index("jobs_by_key", "key"),
@@ -214,6 +215,7 @@ class JobDependency(Base):
     """An edge of the graph; ``reads`` is false where it only orders."""
 
     __tablename__ = "job_dependencies"
+    # the primary key leads from a child to its parents, this one from a parent to its children
     __table_args__ = (Index("dependencies_by_parent", "parent_id"),)
 
     child_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

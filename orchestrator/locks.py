@@ -16,6 +16,7 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
     """
     with path.open("a+") as file:
         deadline = time.monotonic() + 1
+        # polled, since flock has no time limit of its own
         while not (taken := _take(file, shared=shared)) and time.monotonic() < deadline:
             time.sleep(0.02)
         yield file if taken else None

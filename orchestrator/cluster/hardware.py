@@ -11,6 +11,7 @@ from orchestrator.errors import UsageError
 def visible_gpus() -> list[str]:
     """The GPUs that workers are pinned to: those in CUDA_VISIBLE_DEVICES if it is set, otherwise all."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # set but empty means none, as CUDA reads it
     if chosen is not None:
         return [gpu for gpu in chosen.split(",") if gpu]
     return [str(number) for number in range(len(gpu_names()))]

@@ -11,6 +11,7 @@ from orchestrator.errors import UsageError
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
+# checked, since Celery takes any address: HOST:6379 becomes a RabbitMQ that never answers
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 SOCKET_PATH_LIMIT = 100
 """Systems limit Unix socket paths to 104 to 108 bytes."""

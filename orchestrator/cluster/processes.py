@@ -65,6 +65,7 @@ def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker"),
         *("--queues", queues, "--concurrency", str(concurrency), "--hostname", name),
+        # workers need not know each other: what they share is in SQL
         *("--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
     ]
 

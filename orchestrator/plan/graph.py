@@ -75,6 +75,7 @@ class Plan:
             return self._shared[key]
         if not params.writes_rows:
             self._shared[key] = len(self.jobs)
+            # a shared job stands under no variant, whichever asked for it first
             variant = None
         self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant, shard))
         return len(self.jobs) - 1
