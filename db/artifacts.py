@@ -43,12 +43,14 @@ class ArtifactStore:
         parts = urlsplit(url)
         if parts.scheme not in ("", "file") or parts.netloc:
             raise ValueError(f"artifact store '{url}': use a folder or file:///FOLDER.")
+        # a path as a URL has its spaces and umlauts percent-encoded
         self.root = Path(unquote(parts.path)).absolute()
         for folder in ("files", "temporary", "checkpoints"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
     def write(self, tensors: Tensors, writer: str) -> StoredFile:
         """Store arrays; ``writer`` (job and attempt) names the temporary file."""
+        # not ascontiguousarray, which gives a scalar a dimension: BatchNorm's counters are scalars
         return self.write_bytes(save({name: np.asarray(t, order="C") for name, t in tensors.items()}), writer)
 
     def write_bytes(self, content: bytes, writer: str) -> StoredFile:
@@ -75,7 +77,9 @@ class ArtifactStore:
     def set_aside(self, uri: str) -> None:
         """Rename a bad file, kept for inspection; one that has been rewritten since stays."""
         path = self.root / uri
+        # another reader may have set it aside already, or the file was missing from the start
         with suppress(FileNotFoundError):
+            # checked once more, since its job may have made it again by now
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
                 path.replace(path.with_suffix(".bad"))
 
@@ -88,6 +92,7 @@ class ArtifactStore:
         found = []
         for path in (self.root / "temporary").iterdir():
             job, _, attempt = path.stem.partition(".")
+            # others belong to no attempt: weights are stored by the command that submits them
             if job.isdigit() and attempt.isdigit():
                 found.append((int(job), int(attempt), path))
         return found
@@ -99,20 +104,24 @@ class ArtifactStore:
     def _replace(self, uri: str, content: bytes, writer: str) -> None:
         path = self.root / uri
         path.parent.mkdir(exist_ok=True)
+        # in the same file system as its target, or the rename would not be atomic
         temporary = self.root / "temporary" / f"{writer}.tmp"
         try:
             with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
+                # before the rename, or a crash of the machine could leave the name with half the content
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+        # the database names this file next, and may survive a crash that the new name does not
         _sync_folder(path.parent)
 
 
 def uri_of(sha256: str) -> str:
     """Where the file of this digest lies in any store."""
+    # two digits spread the files over 256 folders
     return f"files/{sha256[:2]}/{sha256}.safetensors"
 
 
@@ -142,6 +151,7 @@ class CheckpointFile:
     def save(self, tensors: Tensors, metadata: dict[str, str]) -> None:
         """Replace the checkpoint atomically."""
         contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+        # the digest is appended, since the name, a key, says nothing about the content
         content = save(contiguous, metadata)
         self.store._replace(self.uri, content + hashlib.sha256(content).digest(), self.writer)
 
@@ -151,6 +161,7 @@ class CheckpointFile:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
+    # safetensors: eight bytes of length, then a header in JSON, which its own load() does not hand out
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return dict(header.get("__metadata__", {}))
 

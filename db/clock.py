@@ -19,11 +19,13 @@ class _DatabaseSeconds(FunctionElement[float]):
 
 @compiles(_DatabaseSeconds, "sqlite")
 def _sqlite(element: Any, compiler: Any, **_: Any) -> str:
+    # 2440587.5 is 1970 as a Julian day; unixepoch() has fractions of a second from SQLite 3.42 on only
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(_DatabaseSeconds, "postgresql")
 def _postgresql(element: Any, compiler: Any, **_: Any) -> str:
+    # not now(), which is the start of the transaction: one that waited for a lock would set an old lease
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
 
 

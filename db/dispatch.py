@@ -43,6 +43,7 @@ def top_up(session: Session, codes: Collection[str]) -> list[Doorbell]:
 
 
 def _queue(session: Session, queue: str, ours: ColumnElement[bool]) -> list[Doorbell]:
+    # two dispatchers at once may overshoot the window a little: it only bounds the broker's queue
     queued = select(func.count()).where(Job.queue == queue, Job.state == JobState.QUEUED, ours)
     room = WINDOW - (session.scalar(queued) or 0)
     if room <= 0:
@@ -54,23 +55,28 @@ def _queue(session: Session, queue: str, ours: ColumnElement[bool]) -> list[Door
             Job.queue == queue,
             Job.state == JobState.READY,
             ours,
+            # a run that was cancelled or has failed sends nothing more
             Run.state == RunState.ACTIVE,
             or_(Job.not_before.is_(None), Job.not_before <= now()),
         )
+        # the oldest run first, so that a new one does not slow down one that is nearly done
         .order_by(Job.run_id, Job.id)
         .limit(room)
     )
     statement = (
         update(Job)
+        # the state once more: on Postgres another dispatcher may have queued some since the subquery looked
         .where(Job.id.in_(chosen), Job.state == JobState.READY)
         .values(state=JobState.QUEUED, dispatched_at=now())
         .returning(*_DOORBELL)
     )
+    # RETURNING promises no order, and messages should go out as the plan has it
     return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
 
 
 def forget_rings(session: Session) -> None:
     """The broker is new and empty: every queued job becomes ready again."""
+    # a job whose message a worker took just before is claimed all the same, ready or queued
     session.execute(update(Job).where(Job.state == JobState.QUEUED).values(state=JobState.READY))
 
 

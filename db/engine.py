@@ -20,6 +20,7 @@ PATIENCE_SECONDS = 30.0
 """How long a transaction is retried before the database counts as unreachable."""
 LONGEST_PAUSE_SECONDS = 1.0
 SWITCH_TRIES = 10
+# SQLite has one writer at a time: the others wait this long for their turn, in seconds
 SQLITE_ARGUMENTS = {"timeout": 60}
 POSTGRES_ARGUMENTS = {
     "connect_timeout": 10,
@@ -33,6 +34,7 @@ RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03
 """Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
 
 _SESSION: dict[str, Any] = {
+    # rows are read after their session has ended
     "expire_on_commit": False,
     "execution_options": {"synchronize_session": False},  # no object outlives the statement that changes it
 }
@@ -55,14 +57,18 @@ def open_engine(url: str) -> Engine:
     try:
         address = make_url(url)
         if address.drivername in ("postgresql", "postgres"):
+            # without a driver's name SQLAlchemy would look for psycopg2
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() not in ("sqlite", "postgresql"):
             raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
         arguments = SQLITE_ARGUMENTS if address.get_backend_name() == "sqlite" else POSTGRES_ARGUMENTS
+        # pooled, since opening SQLite costs more than a transaction; the ping replaces connections that a
+        # restarted server has closed
         engine = create_engine(
             address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments
         )
     except (ArgumentError, NoSuchModuleError, ValueError):
+        # a URL that does not parse may still hold a password
         shown = re.sub("://.*@", "://***@", url)
         raise DatabaseError(f"database '{shown}': not a database URL such as sqlite:///PATH.") from None
     except ModuleNotFoundError as error:
@@ -85,6 +91,8 @@ def reading(engine: Engine) -> Iterator[Session]:
     """A session in one read transaction: it sees one moment, and on SQLite takes no write lock."""
     options: dict[str, Any] = {"reads_only": True}
     if engine.dialect.name == "postgresql":
+        # the default shows every statement what was committed last; a report of two statements would
+        # contradict itself
         options["isolation_level"] = "REPEATABLE READ"
     with Session(engine.execution_options(**options), **_SESSION) as session:
         yield session
@@ -123,6 +131,7 @@ def _patiently(
             if time.monotonic() > deadline:
                 reason = str(error.orig).strip().splitlines()[0]
                 raise Unreachable(f"database '{engine.url}': {reason}. Is it running?") from error
+        # at random, so that processes that failed together do not come back together
         time.sleep(random.uniform(0, pause))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -131,6 +140,7 @@ def _retryable(error: DBAPIError) -> bool:
     """A deadlock, or a connection that was lost or could not be made; psycopg gives the latter no SQLSTATE."""
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
+        # SQLite has no such case: its busy timeout has waited already, so what it raises is final
         unanswered = isinstance(error, OperationalError) and type(error.orig).__module__.startswith("psycopg")
         return error.connection_invalidated or unanswered
     return str(sqlstate).startswith(RETRYABLE_SQLSTATES)
@@ -138,6 +148,8 @@ def _retryable(error: DBAPIError) -> bool:
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where SQLAlchemy says so
+    # each belongs to the connection, not to the file: in WAL anything below FULL may lose the last commits
+    # when power fails, and SQLite checks no foreign keys unless asked to
     for pragma in ("synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
         connection.execute(f"PRAGMA {pragma}").close()
     _use_write_ahead_log(connection)
@@ -157,4 +169,5 @@ def _use_write_ahead_log(connection: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     reads_only = connection.get_execution_options().get("reads_only", False)
+    # with a plain BEGIN, one that reads and then writes is refused as locked where another wrote in between
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

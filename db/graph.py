@@ -11,13 +11,16 @@ from db.models import OPEN, Job, JobDependency, JobState
 def release_children(session: Session, job_id: int) -> None:
     """Decrement the children's counters; locked in id order, so that two parents cannot deadlock."""
     children = select(JobDependency.child_id).where(JobDependency.parent_id == job_id)
+    # SQLite leaves FOR UPDATE out; there the whole transaction is the only writer
     session.execute(select(Job.id).where(Job.id.in_(children)).order_by(Job.id).with_for_update()).all()
     session.execute(
         update(Job)
+        # skipped ones too: their counters are audited like those of open jobs
         .where(Job.id.in_(children), Job.state.in_((JobState.WAITING, JobState.SKIPPED)))
         .values(
             waiting_for=Job.waiting_for - 1,
             state=case(
+                # 1, not 0: an UPDATE sees the values from before it
                 ((Job.waiting_for == 1) & (Job.state == JobState.WAITING), JobState.READY.value),
                 else_=Job.state,
             ),
@@ -32,6 +35,7 @@ def skip_descendants(session: Session, job_id: int) -> None:
         .where(JobDependency.parent_id == job_id)
         .cte("below", recursive=True)
     )
+    # UNION, not UNION ALL: a job that is reached over many paths is followed once
     below = below.union(
         select(JobDependency.child_id)
         .join(below, JobDependency.parent_id == below.c.id)
@@ -51,6 +55,7 @@ COUNTED = (*OPEN, JobState.SKIPPED)
 
 def recount(session: Session, run_id: int) -> int:
     """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many had drifted."""
+    # in id order, as release_children locks, so that the two cannot deadlock
     locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(COUNTED)).order_by(Job.id)
     session.execute(locked.with_for_update()).all()
     found = drifted(session, run_id)
@@ -81,6 +86,7 @@ def drifted(session: Session, run_id: int) -> list[dict[str, Any]]:
     return [
         {"id": job_id, "waiting_for": count, "state": _counted(state, count)}
         for job_id, state, counter in session.execute(jobs.order_by(Job.id))
+        # a running attempt goes on even while one of its inputs is made again
         if state != JobState.RUNNING
         and (counter != (count := unfinished.get(job_id, 0)) or _counted(state, count) != state)
     ]

@@ -90,8 +90,10 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
         .where(
             Job.id == job_id,
             Job.state.in_((JobState.READY, JobState.QUEUED)),
+            # other code would store its result under a key that promises something else
             Job.code.in_(worker.codes),
             or_(Job.not_before.is_(None), Job.not_before <= now()),
+            # the message may be older than the cancellation
             exists().where(Run.id == Job.run_id, Run.state == RunState.ACTIVE),
         )
         .values(
@@ -105,8 +107,11 @@ def claim(session: Session, job_id: int, worker: Worker) -> Claim | None:
     row = session.execute(statement).one_or_none()
     if row is None:
         return None
+    # after the update, which on Postgres waits for another run's attempt at this key to commit, so that its
+    # artifact is seen here
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == row.key))
     if artifact_id is not None:
+        # no row in attempts, since nothing was executed
         _succeed(session, Held(job_id, row.run_id, row.attempt), cached=True)
         _deliver(session, job_id, artifact_id)
         return None
@@ -157,12 +162,14 @@ def renew(session: Session, held: Held) -> bool:
 
 def saved_progress(session: Session, held: Held) -> bool:
     """A checkpoint was saved: earlier losses of workers count no more; False where fenced out."""
+    # after the file is on disk: otherwise a job that is killed whenever it saves would run for ever
     statement = update(Job).where(*_is(held)).values(losses=0)
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 
 
 def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
     """Write artifact, rows and success together and release the children; False where fenced out."""
+    # the guard first: an attempt that was fenced out must leave neither artifact nor rows
     if not _succeed(session, claim, cached=False):
         return False
     artifact_id = session.scalar(select(Artifact.id).where(Artifact.key == claim.key))
@@ -202,6 +209,7 @@ def _succeed(session: Session, held: Held, *, cached: bool) -> bool:
 
 def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
     """Attach the artifact to a job that succeeded, and release whatever waited for it."""
+    # a second update: only after the first, which guards, was there an artifact to name
     delivered = update(Job).where(Job.id == job_id).values(artifact_id=artifact_id)
     run_id, key = session.execute(delivered.returning(Job.run_id, Job.key)).one()
     release_children(session, job_id)
@@ -214,11 +222,13 @@ def _deliver(session: Session, job_id: int, artifact_id: int) -> None:
 
 def fail(session: Session, held: Held, error: str, traceback: str | None, *, retry: bool) -> bool:
     """Record a failure: the job is retried after a delay, or fails for good and its descendants are skipped."""
+    # only read here: the update below names state and attempt again
     failures = session.scalar(select(Job.failures).where(*_is(held)))
     if failures is None:
         return False
     values: dict[str, Any] = {"state": JobState.FAILED, "failures": failures + 1, "error": error}
     if retry and failures + 1 < MAX_FAILURES:
+        # jitter, so that jobs that failed together do not come back together
         delay = BACKOFF_SECONDS * 2**failures * random.uniform(0.5, 1.5)
         values |= {"state": JobState.READY, "not_before": now() + delay}
     return _leave(session, held, values, "failed", traceback)
@@ -231,6 +241,7 @@ def put_back(session: Session, held: Held, outcome: str) -> bool:
 
 def lose(session: Session, held: Held, worker: str) -> bool:
     """The attempt's worker is lost: the job runs again, or fails after too many losses."""
+    # read without the lock, as in fail(): the update is the guard
     losses = session.scalar(select(Job.losses).where(*_is(held)))
     if losses is None:
         return False

@@ -20,9 +20,12 @@ def _number(name: str, default: float, kind: type[Number]) -> Number:
     try:
         value = kind(text or default)
     except ValueError:
+        # refused below with the same message
         value = kind(0)
+    # written so that NaN is refused, too
     if not 0 < value <= LARGEST:
         what = "a whole number" if kind is int else "a number"
+        # no exception: this runs at import, also in workers, where nothing would turn one into a line
         print(
             f"error: {name}='{text}': not {what} up to {LARGEST:,}. Unset it for {default:g}.",
             file=sys.stderr,

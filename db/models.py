@@ -49,10 +49,12 @@ OPEN = (JobState.WAITING, JobState.READY, JobState.QUEUED, JobState.RUNNING)
 def _states(of: type[StrEnum]) -> Enum:
     return Enum(
         of,
+        # text with a CHECK, so that both databases store the same
         native_enum=False,
         create_constraint=True,
         length=16,
         name=of.__name__.lower(),
+        # by default SQLAlchemy stores the names, in capitals; views and partial indexes compare the values
         values_callable=lambda states: [state.value for state in states],
     )
 
@@ -94,6 +96,7 @@ class Image(Base):
     label: Mapped[int]
     split: Mapped[str]
     sha256: Mapped[str]
+    # Postgres' INTEGER ends at 2 GB
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
 
@@ -159,9 +162,12 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
+        # in the order in which dispatch reads: ready jobs of a queue, oldest run first
         Index("jobs_by_queue", "queue", "state", "run_id", "id"),
         Index("jobs_by_run", "run_id", "state"),
+        # for repair, which looks for every job that shares a bad artifact
         Index("jobs_by_artifact", "artifact_id"),
+        # for _deliver, which looks for other runs' jobs of the same key
         Index("jobs_by_key", "key"),
         Index(
             "one_running_job_per_key",
@@ -183,6 +189,7 @@ class Job(Base):
     key: Mapped[str]
     code: Mapped[str]
     """Stage version and library releases that the key holds; a worker leaves jobs of other code alone."""
+    # seeds go up to 2**32 - 1, further than Postgres' INTEGER
     seed: Mapped[int | None] = mapped_column(BigInteger)
     fidelity: Mapped[str | None]
     """With ``seed``: which of the run's variants a result stands under; NULL for what they share."""
@@ -208,6 +215,7 @@ class JobDependency(Base):
     """An edge of the graph; ``reads`` is false where it only orders."""
 
     __tablename__ = "job_dependencies"
+    # the primary key leads from a child to its parents, this one from a parent to its children
     __table_args__ = (Index("dependencies_by_parent", "parent_id"),)
 
     child_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -21,6 +21,7 @@ def expire(session: Session) -> int:
 
     The first is a lost worker, the second a failure of the job's own.
     """
+    # deadlines first: an attempt that is both late and without a lease is the job's own failure
     late = [
         fail(session, held, f"ran longer than its deadline of {deadline} s", None, retry=True)
         for held, _, _, deadline in _running(session, Attempt.started_at + Job.deadline_seconds < now())
@@ -62,6 +63,7 @@ def _running(session: Session, condition: ColumnElement[bool]) -> list[_Running]
         select(Job.id, Job.run_id, Job.attempt, Attempt.worker, Attempt.process, Job.deadline_seconds)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
         .where(Job.state == JobState.RUNNING, condition)
+        # so that two reconcilers that take back the same jobs lock them in the same order
         .order_by(Job.id)
     )
     return [_Running(Held(*row[:3]), *row[3:]) for row in session.execute(statement).all()]
@@ -76,6 +78,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     if _repairs(session, claim.run_id, bad.job_id) >= MAX_REPAIRS:
         why = f"the file of its input, job {bad.job_id}, was bad {MAX_REPAIRS + 1} times"
         return fail(session, claim, f"{why}; do all workers see the same artifact store?", None, retry=False)
+    # before anything else is touched: a reader that was fenced out may set nothing aside
     if not put_back(session, claim, SET_ASIDE):
         return False
     if bad.artifact_id is not None:
@@ -83,6 +86,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     active = select(Run.id).where(Run.state == RunState.ACTIVE)
     producers = Job.id == bad.job_id
     if bad.artifact_id is not None:
+        # other runs share the artifact, and with it the bad file
         producers |= Job.artifact_id == bad.artifact_id
     runs: set[int] = set()
     for job_id, run_id in session.execute(
@@ -90,6 +94,7 @@ def repair(session: Session, claim: Claim, bad: JobInput) -> bool:
     ).all():
         _reopen(session, job_id)
         runs.add(run_id)
+    # each recount locks its run's jobs: sorted, so that two repairs do not lock crosswise
     for run_id in sorted(runs):
         recount(session, run_id)
     return True
@@ -99,7 +104,9 @@ def set_aside(session: Session, artifact_id: int) -> None:
     """Keep an artifact's row and its result rows, under a key that no job asks for."""
     session.execute(
         update(Artifact)
+        # a key is hexadecimal: a colon says that another reader has set it aside already
         .where(Artifact.id == artifact_id, ~Artifact.key.contains(":"))
+        # the id makes the new key unique, since the same key may be set aside more than once
         .values(key=Artifact.key + ":set-aside-" + cast(Artifact.id, String))
     )
 
@@ -119,6 +126,7 @@ def _reopen(session: Session, job_id: int) -> None:
         .where(Job.id == job_id, Job.state == JobState.SUCCEEDED)
         .values(state=JobState.WAITING, artifact_id=None, cached=False)
     )
+    # jobs that were cached because nothing needed them have no artifact, and now something does
     missing = (
         select(Job.id)
         .join(JobDependency, JobDependency.parent_id == Job.id)

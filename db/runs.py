@@ -45,8 +45,10 @@ def settle_run(session: Session, run_id: int) -> None:
     miss a concurrent finish; the reconciler checks again in every round.
     """
     coming = exists().where(Job.run_id == run_id, Job.state.in_(OPEN), Job.state != JobState.RUNNING)
+    # the usual case, and it takes no lock: most jobs end while others are still to come
     if session.scalar(select(coming)):
         return
+    # key_share: no stronger than the update below, so that foreign keys to the run can be checked
     session.execute(select(Run.id).where(Run.id == run_id).with_for_update(key_share=True)).all()
     unfinished = aliased(Job)
     failed = aliased(Job)
@@ -91,9 +93,11 @@ def cancel(session: Session, run_id: int) -> int | None:
     """
     active = (Run.id == run_id, Run.state == RunState.ACTIVE)
     ended = update(Run).where(*active).values(state=RunState.CANCELLED, finished_at=now())
+    # the run's row decides: of two commands that cancel at once, one finds it ended
     if session.execute(ended.returning(Run.id)).one_or_none() is None:
         return None
     unfinished = (Job.run_id == run_id, Job.state.in_(OPEN))
+    # locked before the attempts are closed, or a claim in between would leave an attempt open
     session.execute(select(Job.id).where(*unfinished).order_by(Job.id).with_for_update()).all()
     running = select(Job.id).where(Job.run_id == run_id, Job.state == JobState.RUNNING)
     session.execute(
@@ -125,5 +129,6 @@ def retry(session: Session, run_id: int) -> int:
     jobs = len(session.execute(returned.returning(Job.id)).all())
     if jobs:
         session.execute(update(Run).where(Run.id == run_id).values(state=RunState.ACTIVE, finished_at=None))
+        # all of them are waiting now: those whose parents have succeeded become ready
         recount(session, run_id)
     return jobs

@@ -32,12 +32,15 @@ def upgrade(engine: Engine) -> None:
     Any number of processes may call this at once: the first migrates, the others wait.
     """
     try:
+        # nearly always there is nothing to do, and a look takes no write lock
         with engine.execution_options(reads_only=True).connect() as connection:
             if _revision(connection, engine) == HEAD:
                 return
         with engine.begin() as connection:
+            # SQLite needs no lock of its own: BEGIN IMMEDIATE lets one process in at a time
             if engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            # looked at again, since another process may have migrated while this one waited
             if _revision(connection, engine) != HEAD:
                 _migrate(connection, engine)
     except SqlDatabaseError as error:
@@ -58,6 +61,7 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     try:
         command.upgrade(config, "head")
         write_down(connection)
+        # views are not migrated but made anew; those that others stand on go last
         for name in reversed(VIEWS):
             connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
         for name, definition in VIEWS.items():
@@ -79,6 +83,7 @@ def _revision(connection: Connection, engine: Engine) -> str | None:
             )
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    # revisions are four digits, so that text compares like numbers
     if revision is not None and revision > HEAD:
         raise DatabaseError(
             f"database '{engine.url}': schema {revision} is none of this code's, whose newest is {HEAD}. "

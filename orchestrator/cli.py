@@ -76,6 +76,7 @@ def submit(
     ] = False,
 ) -> None:
     """Run the paper or one of its steps, or attach to an active run of the same spec."""
+    # every command imports what it works with, so that the others do not wait for it
     from orchestrator.submit.launch import launch
     from orchestrator.submit.request import Request, check
 

@@ -32,6 +32,7 @@ def open_context(*, create: bool = False) -> Context:
     if place.home is not None and not create and not (place.home / "orchestrator.db").exists():
         raise UsageError(f"no runs under '{place.home}'. Start one: orchestrator submit full-paper")
     engine = open_engine(place.database_url)
+    # by every command: whichever comes first after an upgrade migrates
     upgrade(engine)
     return Context(place, engine, open_store(place), open_console())
 

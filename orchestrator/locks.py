@@ -16,6 +16,7 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
     """
     with path.open("a+") as file:
         deadline = time.monotonic() + 1
+        # polled, since flock has no time limit of its own
         while not (taken := _take(file, shared=shared)) and time.monotonic() < deadline:
             time.sleep(0.02)
         yield file if taken else None
@@ -23,6 +24,7 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[IO[str] | None]:
 
 def is_held(path: Path) -> bool:
     """Whether any process holds this lock."""
+    # to append, since opening to write would erase the holder's pid
     with path.open("a+") as file:
         return not _take(file, shared=False)
 

@@ -16,6 +16,7 @@ from orchestrator.streams import open_streams
 def main() -> None:
     """Run the command line; ``--debug`` shows the traceback of an expected error, too."""
     open_streams()
+    # piped to head, a command ends silently instead of with a traceback
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         cli()
@@ -33,6 +34,7 @@ def _expected(error: BaseException) -> tuple[ExitCode, str] | None:
     match error:
         case OrchestratorError():
             return error.exit_code, str(error)
+        # before their base classes, which are the user's fault
         case Unreachable() | OutOfReach():
             return ExitCode.OUT_OF_REACH, str(error)
         case EarlyExitError() | StorageError():

@@ -21,4 +21,5 @@ def _open_on_nothing(number: int) -> None:
     if null != number:
         os.dup2(null, number)
         os.close(null)
+    # os.open() makes descriptors that children do not get
     os.set_inheritable(number, True)

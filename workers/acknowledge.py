@@ -16,4 +16,5 @@ class QoS(redis.QoS):
         try:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has no types
         finally:
+            # also after a success: the tag goes into a set, so that a second time changes nothing
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from tasks.job_task import Workplace
 from workers.acknowledge import QoS
 
 
+# opened by the first job, that is after the fork: a connection that two processes share is garbled
 @functools.cache
 def workplace() -> Workplace:
     """Database, artifacts and name of this process, from its environment."""
@@ -27,6 +28,7 @@ def workplace() -> Workplace:
         open_engine(os.environ[DATABASE_VARIABLE]),
         ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),
         Worker(name, socket.gethostname(), os.getpid(), codes()),
+        # a process of a pool may be killed: its parent forks another one
         watched=True,
     )
 
@@ -36,6 +38,7 @@ def refuse_unsafe_start(**_: Any) -> None:
     """Exit when the parent has loaded what must not cross a fork, or imports other code than it should."""
     loaded = [name for name in ("torch", "cv2") if name in sys.modules]
     if loaded:
+        # not an exception, which Celery would log and go on
         sys.exit(f"worker: {' and '.join(loaded)} loaded before the fork; children would hang.")
     expected = os.environ.get(PACKAGES_VARIABLE)
     if expected is not None and Path(expected) != packages():
@@ -48,4 +51,5 @@ def refuse_unsafe_start(**_: Any) -> None:
 @worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
 def acknowledge_in_vain(**_: Any) -> None:
     """Use a QoS that keeps no process waiting for a broker that missed an acknowledgement."""
+    # on the class, since kombu makes its channels itself
     Channel.QoS = QoS

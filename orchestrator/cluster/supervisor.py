@@ -66,6 +66,7 @@ class Supervisor:
         """Supervise until there is nothing left to do or a signal says to stop."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        # before anything is released: an orphan could claim it again
         end_leftovers(recorded(self.record))
         for name in self._worker_names():
             self._release(name, charged=False)
@@ -76,10 +77,13 @@ class Supervisor:
                 self.reconciler.once()
                 if not self._has_work() and not is_held(up_lock(self.home)):
                     return
+                # more often than a reconciler alone, so that killed processes are noticed and the cluster
+                # ends soon
                 time.sleep(ROUND_SECONDS / 4)
             log.info("told to stop")
         finally:
             valkey = {name: p for name, p in self.processes.items() if name == "valkey"}
+            # the broker last, since workers that end still talk to it
             stop({name: process for name, process in self.processes.items() if name not in valkey})
             for name in self._worker_names():
                 self._release(name, charged=False)
@@ -100,6 +104,7 @@ class Supervisor:
     def _release(self, name: str, *, charged: bool) -> None:
         """Requeue the jobs of a worker known to be dead at once, without waiting for their leases."""
         node = self._node(name)
+        # guarded like every transition: a job that has ended meanwhile is left alone
         released = write(self.engine, lambda session: release_worker(session, node, charged=charged))
         if released:
             log.warning("%d jobs of %s run again", released, name)
@@ -108,10 +113,13 @@ class Supervisor:
         """Requeue the jobs of killed children at once: their parent silently forks new ones."""
         for name in self._worker_names():
             process, node = self.processes.get(name), self._node(name)
+            # before the processes are listed: a child forked in between would otherwise look dead with its
+            # first job
             busy = read(self.engine, partial(busy_processes, worker=node))
             if not busy or process is None:
                 continue
             dead = busy - children(process.pid)
+            # a worker that has ended as a whole is released when it is restarted
             if not dead or process.poll() is not None:
                 continue
             released = write(self.engine, partial(release_processes, worker=node, processes=dead))
@@ -126,12 +134,15 @@ class Supervisor:
             process = self.processes.get(name)
             if process is not None and process.poll() is None:
                 continue
+            # longer after each early end, and counted from the start: one that ran for a while is replaced at
+            # once
             pause = RESTART_SECONDS * 2**self.early_ends
             if time.monotonic() - self.started.get(name, -pause) < pause:
                 continue
             if process is not None:
                 log.warning("%s exited with code %s and is restarted", name, process.returncode)
                 self._count_early_end(name)
+                # its children may have outlived it, and could still finish what is released next
                 stop({name: process})
                 # The job may have caused a signal; a worker that exits by itself has lost its broker.
                 self._release(name, charged=process.returncode < 0)
@@ -148,6 +159,7 @@ class Supervisor:
         self.started[name] = time.monotonic()
         if name == "valkey":
             socket = socket_path(self.home)
+            # a killed Valkey leaves its socket behind
             socket.unlink(missing_ok=True)
             self.processes[name] = start(name, valkey_command(socket), {}, self.place)
             record(self.record, self.processes)
@@ -164,6 +176,7 @@ class Supervisor:
         record(self.record, self.processes)
 
     def _wait_for_valkey(self, socket: Path) -> None:
+        # workers are started only once it answers, or each of them would begin with a failed connection
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.processes["valkey"].poll() is None and not self.stopping:
             try:
@@ -184,6 +197,7 @@ def main() -> None:
     with lock(supervisor_lock(place.home)) as held:
         if held is None:
             return
+        # the pid of the holder before
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()

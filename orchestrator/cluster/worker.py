@@ -20,5 +20,6 @@ def become_worker(place: Place, queues: str, concurrency: int | None, name: str 
         concurrency = 1 if "gpu" in queues.split(",") else os.cpu_count() or 1
     require_cluster(place)
     name = name or f"{queues.replace(',', '-')}-{os.getpid()}"
+    # with its host, as Celery has it: two machines' workers must differ in `attempts`
     node = name if "@" in name else f"{name}@{socket.gethostname()}"
     become(worker_command(queues, concurrency, node), place, worker_environment(node))

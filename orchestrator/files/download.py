@@ -46,6 +46,7 @@ def _start(response: HTTPResponse, have: int) -> int:
     """The offset in the file at which the response begins."""
     if response.status != PARTIAL_CONTENT:
         return 0
+    # bytes of another place would be noticed by the digest only, after the whole download
     if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
         raise HTTPException(f"asked for bytes {have}-, got {response.headers.get('Content-Range')}")
     return have
@@ -55,7 +56,9 @@ def _append(response: HTTPResponse, part: Path, start: int, progress: Callable[[
     """Write the response to ``part`` from ``start`` on; returns the new length."""
     arrived = start
     with part.open("ab") as file:
+        # to nothing where the server began from the start again
         file.truncate(start)
+        # read1 hands out what has arrived, so that a slow download is kept and shown as it comes
         while block := response.read1(1 << 18):
             arrived += len(block)
             if arrived > MAX_BYTES:

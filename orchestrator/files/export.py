@@ -85,6 +85,7 @@ def _load(context: Context, shard: Shard, what: str) -> Tensors:
     try:
         return context.store.read(artifact.uri, artifact.sha256)
     except BadArtifact as error:
+        # the row first: the key is then made again, whatever becomes of the file
         write(context.engine, lambda session: set_aside(session, artifact.id))
         context.store.set_aside(artifact.uri)
         raise OrchestratorError(

@@ -19,9 +19,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     _refuse_filled(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # in the same parent, or the rename would not be atomic
     beside = folder.with_name(f".{folder.name}.unfinished")
     beside.mkdir(exist_ok=True)
     with lock(beside / "lock") as held:
+        # the lock, not the folder, says that somebody is at work: a killed command leaves the folder behind
         if held is None:
             raise UsageError(
                 f"'{folder}': another command is writing it. Wait for it, or name another folder."
@@ -33,6 +35,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             content.mkdir()
             yield content
             os.sync()  # otherwise a crash of the machine could leave the name without the files
+            # again, since writing may have taken minutes; an empty folder is replaced by the rename
             _refuse_filled(folder)
             content.rename(folder)
         finally:

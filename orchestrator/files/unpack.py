@@ -28,6 +28,7 @@ def unpack_images(archive: Path, top: str, folder: Path) -> int:
     """
     left_out = 0
     try:
+        # the colon refuses compression: a small archive could otherwise unpack to any size
         with tarfile.open(archive, "r:") as tar:
             for member, path in _checked(tar, archive.stat().st_size):
                 if member.isdir():
@@ -84,6 +85,7 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     source = tar.extractfile(member)
     assert source is not None  # it is a regular file
+    # O_EXCL: a name that the file system takes for an earlier one is an error, never an overwrite
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with source, open(descriptor, "wb") as file:
         shutil.copyfileobj(source, file)

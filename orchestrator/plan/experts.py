@@ -69,6 +69,7 @@ class ExpertTraining(Branch):
             view=view,
             augmented=augmented,
             architecture=self.spec.architecture,
+            # nothing is random about a plain view: one job for all seeds
             seed=self.variant.seed if share or augmented else None,
             device=self.spec.device,
         )
@@ -101,6 +102,7 @@ class ExpertTraining(Branch):
                 for view in features[split, kind]
             ]
             start = [jobs[PRISTINE]] if kinds else []
+            # an edge per input, in the order of the views: a set would lose it
             shared_once = dict.fromkeys(job for view in views for job in view)
             jobs[expert] = self._add(params, expert, [*shared_once, *start])
         return jobs

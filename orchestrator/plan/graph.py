@@ -70,10 +70,12 @@ class Plan:
         """Append a job and return its position; a job that variants share is added once."""
         reads = tuple(reads)
         key = _key(params, [self.jobs[position].key for position in reads], self.releases)
+        # jobs that write rows are never shared: each row stands under one variant
         if key in self._shared:
             return self._shared[key]
         if not params.writes_rows:
             self._shared[key] = len(self.jobs)
+            # a shared job stands under no variant, whichever asked for it first
             variant = None
         self.jobs.append(PlannedJob(params, label, key, reads, tuple(after), variant, shard))
         return len(self.jobs) - 1
@@ -86,6 +88,7 @@ def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
     """
     targets = {position for position, job in enumerate(whole.jobs) if is_target(job.params)}
     kept = set(targets)
+    # backwards, since what a job reads is always before it
     for position in reversed(range(len(whole.jobs))):
         if position in kept:
             kept.update(whole.jobs[position].reads)
@@ -101,6 +104,7 @@ def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
 
 def _standing_in(whole: Plan, kept: set[int], positions: Iterable[int]) -> set[int]:
     """The kept jobs among ``positions``, and for every other one its nearest kept ancestors."""
+    # each ancestor once: many jobs share theirs
     seen: set[int] = set()
     waiting = list(positions)
     while waiting:

@@ -59,6 +59,7 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
     before: list[int] = []
     evaluations: dict[str, list[Evaluation]] = {}
     for fidelity in spec.fidelity:
+        # decided here, per fidelity, and so part of every key that the architecture touches
         dropped = replace(spec.architecture, drop_blocks=FIDELITIES[fidelity].drop_blocks)
         computed = spec.model_copy(update={"architecture": dropped})
         for seed in spec.seeds:
@@ -68,11 +69,14 @@ def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan
             before += evaluation.judge()
     measured = []
     for seeds in evaluations.values():
+        # once per fidelity: times depend on the networks, not on a seed; after all other work, which would
+        # slow them down
         measured.append(seeds[0].measure(before))
         before = measured[-1:]  # one measurement at a time, and nothing alongside the last one either
     for seeds, of_fidelity in zip(evaluations.values(), measured, strict=True):
         for evaluation in seeds:
             evaluation.time(of_fidelity, measured[-1])
+    # planned as a whole and cut afterwards, so that a job has the same key in every plan
     return cut(whole, TARGETS[spec.plan])
 
 
@@ -135,6 +139,7 @@ class _Walk(Branch):
             weights=spec.weights,
             augmented=self.spec.augmented and not frozen,
             training=BackboneTraining(epochs=0) if frozen else spec.backbone,
+            # whatever is not random has no seed, so that all seeds share one job
             seed=None if frozen else self.variant.seed,
             device="cpu" if frozen else spec.device,
             threads=1 if frozen else spec.training.threads,
@@ -149,6 +154,7 @@ class _Walk(Branch):
             if kind == PRISTINE:
                 jobs[kind, level] = prepared
                 continue
+            # blurred images are the same for every seed: one job serves them all
             seed = self.variant.seed if distortion(kind).random else None
             params = Distort(kind, version_of(kind), level, seed)
             jobs[kind, level] = [self._add_of_shard(params, f"{kind} {level}", shard) for shard in prepared]
@@ -193,6 +199,7 @@ class _Walk(Branch):
     ) -> dict[tuple[str, int], list[int]]:
         jobs: dict[tuple[str, int], list[int]] = {}
         form = "released-edge" if self._fidelity.released_spectra else "ours"
+        # as pristine, since the images that it reads are distorted already
         spectra = Spectra(TEST, PRISTINE, version_of(PRISTINE), (0,), self.spec.spectrum_size, form, None)
         for (kind, level), shards in distorted.items():
             params = Classify(self._kinds.labels, kind, level, self.spec.spectrum_size)

@@ -184,6 +184,7 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
     if profile not in PROFILES:
         raise UsageError(f"unknown profile '{profile}'.{nearest(profile, PROFILES)}")
     text = resources.files("orchestrator.plan").joinpath("profiles", f"{profile}.toml").read_text("utf-8")
+    # among the fields, so that a file or a setting that contradicts them is noticed below
     fields = tomllib.loads(text) | {"profile": profile, "plan": plan}
     if config is not None:
         _overlay(fields, _read_toml(config))
@@ -208,6 +209,7 @@ def canonical_json(value: Any) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        # a wrong path may name something huge
         if path.stat().st_size > 1_000_000:
             raise UsageError(f"config '{path}': larger than 1 MB. A spec is a short TOML file.")
         return tomllib.loads(path.read_text("utf-8"))
@@ -224,9 +226,11 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     try:
         value, *more = tomllib.loads(f"value = {text}").values()
     except (tomllib.TOMLDecodeError, RecursionError):
+        # words need no quotes on the command line
         value, more = text, []
     if more:  # text of several lines
         value = text
+    # from the inside out: a.b=1 becomes {"a": {"b": 1}}
     for part in reversed(name.strip().split(".")):
         value = {part: value}
     return value  # type: ignore[no-any-return]  # a dict after at least one round

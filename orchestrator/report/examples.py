@@ -66,6 +66,7 @@ def _examples_of(found: Findings, kind: str) -> Examples:
             wanted = Selection(what, of_kind, level, run.seeds[0], run.fidelities[0])
             try:
                 shown[what][level] = _first(found, wanted)
+            # a report of a failed run is still worth reading: what is missing is said, not raised
             except (UsageError, BadArtifact) as error:
                 missing[str(error)] = None
     return Examples(kind, shown["distorted-dataset"], shown["spectra"], tuple(missing))

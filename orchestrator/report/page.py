@@ -70,6 +70,7 @@ def write_report(context: Context, run_id: int, out: Path | None) -> None:
     if not shown:
         raise OrchestratorError(f"run {run_id} has no results yet. See: orchestrator status {run_id}")
     replaced = _figures_of_ours(folder)
+    # inside, so that the files can be moved by renaming, which needs one file system
     target = folder / ".next" if replaced is not None else folder
     if replaced is not None:
         shutil.rmtree(target, ignore_errors=True)
@@ -83,6 +84,7 @@ def write_report(context: Context, run_id: int, out: Path | None) -> None:
 
 def questions() -> list[Question]:
     """What the modules of this package ask, in the order of the page."""
+    # found, not listed: a new question is one new file
     names = (module.name for module in pkgutil.iter_modules(report.__path__, f"{report.__name__}."))
     asked = (getattr(import_module(name), "QUESTION", None) for name in names)
     return sorted(filter(None, asked), key=lambda question: question.place)
@@ -119,6 +121,7 @@ def inlined(svg: str, name: str) -> Markup:
     """An SVG for a page: in the page's colours, with ids that no other figure has, and no metadata."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # ids are global to a page, and Matplotlib gives many figures the same ones
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor").replace(PAPER, "none")
     return Markup(re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', _bounds, svg, count=1))
@@ -134,12 +137,14 @@ def _save(shown: list[Section], folder: Path) -> dict[str, Markup]:
     """Draw everything, one process per core; returns what the page embeds, by name of the drawing."""
     folder.mkdir()
     drawings = [drawing for section in shown for drawing in section.drawings]
+    # processes, since Matplotlib is not safe to use from threads
     with ProcessPoolExecutor() as pool:
         inline = pool.map(_save_one, drawings, itertools.repeat(folder))
         return {drawing.name: svg for drawing, svg in zip(drawings, inline, strict=True)}
 
 
 def _save_one(drawing: Drawing, folder: Path) -> Markup:
+    # a salt of its own, or the ids in the SVG would differ every time it is drawn
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": drawing.name}), io.StringIO() as file:
         figure = drawing.draw()
         figure.draw_without_rendering()
@@ -157,6 +162,7 @@ def _figures_of_ours(folder: Path) -> set[str] | None:
         old = (folder / "report.html").read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    # a page of somebody else's is never overwritten
     if MARK not in old[:2000]:
         return None
     return set(re.findall(r'href="figures/([\w.-]+\.(?:svg|png))"', old))
@@ -166,6 +172,7 @@ def _move(new: Path, folder: Path, old_figures: set[str]) -> None:
     """Move the files of ``new`` into ``folder``, and remove figures that only the older report had."""
     (folder / "figures").mkdir(exist_ok=True)
     figures = {path.name for path in (new / "figures").iterdir()}
+    # figures before the page and removals last: a page never links to a figure that is not there
     for name in figures:
         (new / "figures" / name).replace(folder / "figures" / name)
     (new / "report.html").replace(folder / "report.html")

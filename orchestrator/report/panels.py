@@ -116,6 +116,7 @@ def policy_lines(policies: Iterable[object]) -> dict[str, Line]:
 
 def other_lines(names: Iterable[object]) -> dict[str, Line]:
     """How anything else looks, by name; no more than the first eight have a line."""
+    # strict among the looks, so that none is without a marker
     looks = zip(COLOURS, MARKERS, strict=True)
     return {
         str(name): Line(str(name), colour, width=1.4, marker=marker)

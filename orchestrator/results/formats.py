@@ -153,6 +153,7 @@ def _print_frame(columns: list[str], rows: Sequence[Sequence[Any]], form: str) -
 
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
     if form == "csv":
+        # print, not the console, which would wrap long lines
         print(frame.to_csv(index=False), end="")
     else:
         print(frame.to_json(orient="records", force_ascii=False, double_precision=15))

@@ -13,6 +13,7 @@ SECONDS = 60.0
 MAX_ROWS = 1_000_000
 MAX_CELL_BYTES = 10_000_000
 
+# what is allowed, not what is forbidden: SQLite may learn new ways to write
 READING_ACTIONS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -40,11 +41,15 @@ def query(engine: Engine, statement: str) -> Answer:
 def _query_sqlite(path: str, statement: str) -> Answer:
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
     try:
+        # read-only alone would let ATTACH create another file
         connection.set_authorizer(_allow)
+        # one zeroblob() or group_concat() could otherwise fill the memory
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
         deadline = time.monotonic() + SECONDS
+        # called every so many steps of SQLite's own machine; a true answer interrupts the statement
         connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
         cursor = connection.execute(statement)
+        # one more than is shown, to tell a full answer from one that was cut
         rows = cursor.fetchmany(MAX_ROWS + 1)
     except sqlite3.Error as error:
         raise UsageError(_reason(str(error))) from None

@@ -172,6 +172,7 @@ def _estimates(rows: Sequence[Row], layout: Layout) -> dict[Place, Estimate]:
         line, cell = tuple(row[name] for name in layout.lines), row[layout.across] if layout.across else ""
         for quantity in layout.quantities:
             of_seeds = values.setdefault((line, cell, quantity.column), [])
+            # a published figure stands in every seed's row, and counts once
             if row[quantity.column] is not None and (quantity.ours or not of_seeds):
                 of_seeds.append(row[quantity.column])
     places = sorted(values, key=lambda place: (_places(place[0]), _places([place[1]])))

@@ -29,6 +29,7 @@ def retry_run(context: Context, run_id: int) -> bool:
     """Requeue the failed, cancelled and skipped jobs of an ended run; False if there is nothing to run."""
     try:
         jobs = write(context.engine, lambda session: retry(session, run_id))
+    # the partial unique index over active runs; a check beforehand could be overtaken
     except IntegrityError:
         raise UsageError(
             f"another run of the same spec is active, so run {run_id} cannot be retried. See: orchestrator status"

@@ -107,6 +107,7 @@ def manifest(session: Session, run_id: int) -> Manifest:
     """The manifest of a stored run."""
     run = session.get_one(Run, run_id)
     dataset = session.get_one(Dataset, run.dataset_id)
+    # counted from the stored rows: the folder may have changed since
     splits = select(Image.split, func.count()).where(Image.dataset_id == dataset.id).group_by(Image.split)
     return Manifest(
         run_id,

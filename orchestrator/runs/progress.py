@@ -79,10 +79,12 @@ def watch(context: Context, run_id: int, keep_alive: Callable[[], None]) -> Stan
     """Show a run's progress until it has ended; calls ``keep_alive`` at every poll."""
     started, console = time.monotonic(), context.console
     if console.is_terminal:
+        # refreshed by the poll alone, so that there is no second thread
         with Live(console=console, auto_refresh=False, transient=True) as live:
             return _follow(
                 context, run_id, keep_alive, lambda now: live.update(table(run_id, now), refresh=True)
             )
+    # so that the first line is printed at once
     last = started - PLAIN_SECONDS
 
     def print_line(now: Standing) -> None:

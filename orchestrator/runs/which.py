@@ -12,6 +12,8 @@ def existing(engine: Engine, run: int | None) -> int:
     """``run`` if it exists, the newest run for None; otherwise raises ``UsageError``."""
     with reading(engine) as session:
         newest = session.scalar(select(func.max(Run.id)))
+        # within the same transaction, so that a run that is just being stored is in both answers or in
+        # neither
         known = session.get(Run, run) if run is not None else None
     if newest is None:
         raise UsageError("no runs yet. Start one: orchestrator submit full-paper")

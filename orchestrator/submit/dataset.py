@@ -30,6 +30,7 @@ class StoredDataset:
 def synthetic_folder(store: ArtifactStore, synthetic: Synthetic) -> Path:
     """The built-in dataset's folder, visible to all workers of the store; drawn if it does not exist yet."""
     folder = store.root / "datasets" / f"synthetic-{synthetic.images}x{synthetic.size}-seed{synthetic.seed}"
+    # named by its arguments and written atomically: a folder that exists is whole
     if not folder.exists():
         from early_exit.synthetic import draw  # OpenCV is needed only here
 
@@ -65,6 +66,7 @@ def _known(session: Session, uri: str) -> dict[str, ImageFile]:
 
 def _store(session: Session, dataset: Dataset, uri: str, built_in: bool) -> int:
     same = select(DatasetRow.id).where(DatasetRow.digest == dataset.digest, DatasetRow.uri == uri)
+    # the same content at the same place is the same dataset; an edited folder becomes a new row
     existing = session.scalar(same)
     if existing is not None:
         return existing

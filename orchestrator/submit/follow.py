@@ -32,6 +32,7 @@ def attend(context: Context, run_id: int) -> ExitCode:
         except KeyboardInterrupt:
             interrupted = True
     if interrupted:
+        # after our own lock is gone: whoever holds it now is another client
         if not is_held(clients_lock(place.home)) and not is_held(up_lock(place.home)):
             console.print("Stopping the workers …")
             stop_supervisor(place, keep_alive.started)

@@ -18,6 +18,7 @@ from tasks.job_task import Workplace, run_job
 
 def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
+    # not watched: the watchdog would end this process, and a debugger with it
     workplace = Workplace(
         engine, store, Worker("in-process", socket.gethostname(), os.getpid(), codes()), watched=False
     )

@@ -43,6 +43,7 @@ def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
         f"{submission.cached} cached, {submission.to_run} to run."
     )
     now = standing(engine, run_id)
+    # everything was cached: there is nothing to wait for
     if now.state != RunState.ACTIVE:
         return report(context, run_id, now)
     if request.in_process:
@@ -57,6 +58,7 @@ def go_on(context: Context, run_id: int, *, wait: bool) -> ExitCode:
     if place.home is not None:
         return attend(context, run_id)
     app = create_app(place.broker_url, COMMAND_PATIENCE_SECONDS)
+    # after the commit, like every message: a worker must find the job that it is told about
     if not ring(app, write(context.engine, partial(top_up, codes=codes()))):
         console.print(
             "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker."

@@ -96,9 +96,11 @@ def resolve_request(context: Context, request: Request, spec: Spec) -> Resolved:
     split: int | dict[str, str] = spec.split_seed
     if request.split is not None:
         split, content = read_split(request.split)
+        # by content, so that a moved file is the same run and an edited one is not
         settled["split_file"] = hashlib.sha256(content).hexdigest()
     dataset = store_dataset(context.engine, folder, split, built_in=built_in)
     if weights is not None:
+        # the file is copied into the store, where every worker finds it, whatever becomes of the original
         settled["weights"] = context.store.write_bytes(weights, f"weights-{os.getpid()}").sha256
     spec = spec.model_copy(update=settled)
     return Resolved(spec, dataset, plan(spec, dataset.shape, releases()), built_in)

@@ -46,11 +46,13 @@ class Need:
 def find(session: Session, plan: Plan) -> Need:
     """Walk back from the results: a job must run only if its artifact is missing and wanted."""
     artifacts: dict[str, int] = {}
+    # in parts, since a statement's number of variables is limited
     for keys in _chunks([job.key for job in plan.jobs], 500):
         statement = select(Artifact.key, Artifact.id).where(Artifact.key.in_(keys))
         artifacts.update((key, artifact) for key, artifact in session.execute(statement))
     wanted = [job.params.writes_rows or at in plan.targets for at, job in enumerate(plan.jobs)]
     must_run = [False] * len(plan.jobs)
+    # backwards, since what a job reads is always before it
     for position in reversed(range(len(plan.jobs))):
         job = plan.jobs[position]
         must_run[position] = wanted[position] and job.key not in artifacts
@@ -70,6 +72,7 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
         if running is not None:
             return _attached(session, running)
         need = find(session, plan)
+        # by the database's clock, like all times that are compared with each other
         created = session.scalar(select(now()))
         assert created is not None
         run = Run(
@@ -94,6 +97,7 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
         return write(engine, store)
     except IntegrityError:  # another submit of the same identity was faster
         with reading(engine) as session:
+            # the newest of any state, since that run may have ended by now
             run_id = session.scalars(
                 select(Run.id).where(Run.identity == identity).order_by(Run.id.desc()).limit(1)
             ).one()
@@ -132,6 +136,7 @@ def _insert_jobs(session: Session, run_id: int, plan: Plan, need: Need) -> None:
     rows = [_row(run_id, plan.jobs[position], position, need) for position in range(len(plan.jobs))]
     ids: list[int] = []
     for chunk in _chunks(rows, 500):
+        # RETURNING promises no order, and the ids are matched with the plan's positions
         inserted = insert(Job).returning(Job.id, sort_by_parameter_order=True)
         ids += session.scalars(inserted, chunk).all()
     for edges in _chunks(list(_edges(plan.jobs, ids)), 5000):
@@ -154,6 +159,7 @@ def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, A
         "queue": job.params.queue,
         "state": open_state if must_run else JobState.SUCCEEDED,
         "cached": not must_run,
+        # none where nothing wanted the job: it counts as succeeded without a result
         "artifact_id": None if must_run else need.artifacts.get(job.key),
         "waiting_for": waiting_for,
         "deadline_seconds": job.params.deadline_seconds,
