@@ -162,7 +162,7 @@ def renew(session: Session, held: Held) -> bool:
 
 def saved_progress(session: Session, held: Held) -> bool:
     """A checkpoint was saved: earlier losses of workers count no more; False where fenced out."""
-    # after the file is on disk: otherwise a job that is killed whenever it saves would run for ever
+    # after the file is on disk: otherwise a job that is killed whenever it saves would run forever
     statement = update(Job).where(*_is(held)).values(losses=0)
     return session.execute(statement.returning(Job.id)).one_or_none() is not None
 

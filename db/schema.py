@@ -61,7 +61,7 @@ def _migrate(connection: Connection, engine: Engine) -> None:
     try:
         command.upgrade(config, "head")
         write_down(connection)
-        # views are not migrated but made anew; those that others stand on go last
+        # views are not migrated but recreated; those that others stand on go last
         for name in reversed(VIEWS):
             connection.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")
         for name, definition in VIEWS.items():
