@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from early_exit.batches import Batches, TrainingData, View
+from early_exit.batches import TrainingData, View
 from early_exit.checkpoint import Arrays
 from early_exit.determinism import set_deterministic
-from early_exit.features import normalise
 from early_exit.network import Backbone, load_heads
 from early_exit.settings import Training
-from early_exit.training import VALIDATION_BATCH, BackboneWithHeads, Fit, Setup, fit, optimizer_of
+from early_exit.training import BackboneWithHeads, Fit, Setup, fit, image_batches, optimizer_of
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,7 @@ def adapt(start: Adapting, data: TrainingData, view: View, training: Training, s
     model = BackboneWithHeads(start.backbone, load_heads(start.heads))
     # frozen weights leave BatchNorm's statistics free: they are buffers, not parameters
     model.backbone.requires_grad_(start.backbone_learning_rate > 0)
-    # the layout that ``normalise`` gives its batches: convolutions need not transpose them
-    model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    # ``rows`` holds one array: the images (B, H, W, 3)
-    batches = Batches(
-        data, training.batch_size, VALIDATION_BATCH, lambda rows: normalise(*rows), view, setup.order_seed
-    )
+    model = model.on(setup.device)
+    batches = image_batches(data, view, training, setup)
     optimizer = optimizer_of(model, training, rates={"backbone": start.backbone_learning_rate})
     return fit(model, optimizer, batches, training, setup)

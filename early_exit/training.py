@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from early_exit.batches import Batches, Inputs, TrainingData
+from early_exit.batches import Batches, Inputs, TrainingData, View
 from early_exit.checkpoint import Arrays, Checkpoint, Epoch, restore, snapshot, trained
 from early_exit.determinism import set_deterministic
 from early_exit.errors import Diverged
@@ -197,6 +197,23 @@ class BackboneWithHeads(nn.Module):
         logits: Tensor = self.heads(self.backbone(x))
         return logits
 
+    def on(self, device: str) -> BackboneWithHeads:
+        """Itself, moved to ``device``, in the layout of ``normalise``'s batches: convolutions need not transpose."""
+        moved: BackboneWithHeads = self.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return moved
+
+
+def image_batches(data: TrainingData, view: View | None, training: Training, setup: Setup) -> Batches:
+    """Batches of uint8 images (N, H, W, 3), each changed by ``view`` and normalised."""
+    return Batches(
+        data,
+        training.batch_size,
+        VALIDATION_BATCH,
+        to_inputs=lambda rows: normalise(*rows),  # one array: the images (B, H, W, 3)
+        view=view,
+        order_seed=setup.order_seed,
+    )
+
 
 @dataclass(frozen=True)
 class Start:
@@ -222,13 +239,8 @@ def train_backbone(
         given, architecture = start.weights, start.architecture
         backbone = Backbone(architecture) if given is None else load_weights(given, architecture)
         model = BackboneWithHeads(backbone, Heads(backbone.pooled_sizes, data.classes))
-    # the layout that ``normalise`` gives its batches: convolutions need not transpose them
-    model = model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    view = augment if augmented else None
-    batches = Batches(
-        data, training.batch_size, VALIDATION_BATCH, lambda rows: normalise(*rows), view, setup.order_seed
-    )
+    model = model.on(setup.device)
+    batches = image_batches(data, augment if augmented else None, training, setup)
     peak = training.head_learning_rate or training.learning_rate
     optimizer = optimizer_of(model, training, training.optimizer, {"heads": peak})
     done = fit(model, optimizer, batches, training, setup)
