@@ -7,7 +7,17 @@ Times are seconds since 1970 UTC by the database's clock. Results have tables of
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -57,6 +67,12 @@ def _states(of: type[StrEnum]) -> Enum:
         # by default SQLAlchemy stores the names, in capitals; views and partial indexes compare the values
         values_callable=lambda states: [state.value for state in states],
     )
+
+
+def _partial(name: str, state: StrEnum, *columns: str, unique: bool = False) -> Index:
+    """An index of the rows in one state."""
+    rows = text(f"state = '{state}'")
+    return Index(name, *columns, unique=unique, sqlite_where=rows, postgresql_where=rows)
 
 
 class Base(DeclarativeBase):
@@ -118,13 +134,7 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        Index(
-            "one_active_run_per_identity",
-            "identity",
-            unique=True,
-            sqlite_where=text("state = 'active'"),
-            postgresql_where=text("state = 'active'"),
-        ),
+        _partial("one_active_run_per_identity", RunState.ACTIVE, "identity", unique=True),
         CheckConstraint("(state = 'active') = (finished_at IS NULL)", name="ended_runs_have_a_time"),
     )
 
@@ -136,6 +146,12 @@ class Run(Base):
     spec: Mapped[dict[str, Any]]
     state: Mapped[RunState] = mapped_column(default=RunState.ACTIVE)
     code_version: Mapped[str]
+    installation: Mapped[str] = mapped_column(default="", server_default="")
+    """Digest of all code that planned it: its messages go to workers of the same."""
+    priority: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Its weight: active runs share the workers in proportion."""
+    limits: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """How many of its jobs may run at once, by stage; under ``""`` of all stages together."""
     environment: Mapped[dict[str, Any]]
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
     created_at: Mapped[float]
@@ -162,20 +178,18 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        # in the order in which dispatch reads: ready jobs of a queue, oldest run first
-        Index("jobs_by_queue", "queue", "state", "run_id", "id"),
-        Index("jobs_by_run", "run_id", "state"),
+        # what is read at every end of a job has a partial index, whose size follows what is going on and not
+        # what is stored: dispatch in plan order, a worker's next job of the same stage, messages that may be
+        # lost, leases
+        _partial("ready_jobs", JobState.READY, "run_id", "queue", "id"),
+        _partial("ready_jobs_by_stage", JobState.READY, "run_id", "queue", "stage", "id"),
+        _partial("queued_jobs", JobState.QUEUED, "run_id", "queue", "dispatched_at"),
+        _partial("running_jobs", JobState.RUNNING, "lease_until"),
+        # progress is counted from this index alone
+        Index("jobs_by_run", "run_id", "state", "stage", "id"),
         # for repair, which looks for every job that shares a bad artifact
-        Index("jobs_by_artifact", "artifact_id"),
-        # for _deliver, which looks for other runs' jobs of the same key
         Index("jobs_by_key", "key"),
-        Index(
-            "one_running_job_per_key",
-            "key",
-            unique=True,
-            sqlite_where=text("state = 'running'"),
-            postgresql_where=text("state = 'running'"),
-        ),
+        _partial("one_running_job_per_key", JobState.RUNNING, "key", unique=True),
         CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="running_jobs_have_a_lease"),
         CheckConstraint("waiting_for >= 0", name="counters_never_fall_below_zero"),
         CheckConstraint("state <> 'ready' OR waiting_for = 0", name="ready_jobs_wait_for_nothing"),
@@ -201,12 +215,17 @@ class Job(Base):
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     waiting_for: Mapped[int] = mapped_column(default=0)
     attempt: Mapped[int] = mapped_column(default=0)
-    """The fencing token: a write of an older attempt changes nothing."""
+    token: Mapped[int | None] = mapped_column(BigInteger)
+    """The fencing token, drawn at random by the claim: a write of another attempt changes nothing."""
     failures: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[float | None]
     not_before: Mapped[float | None]
     dispatched_at: Mapped[float | None]
+    rings: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Messages sent since it was last ready."""
+    alone: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Nothing else runs on its host meanwhile."""
     deadline_seconds: Mapped[int]
     error: Mapped[str | None]
 
