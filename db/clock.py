@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Float, literal
+from sqlalchemy import Float, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement, FunctionElement
 
@@ -31,4 +31,5 @@ def _postgresql(element: Any, compiler: Any, **_: Any) -> str:
 
 def now() -> ColumnElement[float]:
     """Seconds since 1970 UTC by the database's clock, as an SQL expression."""
-    return _DatabaseSeconds() + literal(shift_seconds, Float())
+    # read when a statement is executed: most are built once, when their module is loaded
+    return _DatabaseSeconds() + bindparam(None, callable_=lambda: shift_seconds, type_=Float())

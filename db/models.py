@@ -11,11 +11,14 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    ColumnElement,
     Enum,
     ForeignKey,
     Index,
     UniqueConstraint,
     false,
+    literal_column,
+    or_,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -146,8 +149,6 @@ class Run(Base):
     spec: Mapped[dict[str, Any]]
     state: Mapped[RunState] = mapped_column(default=RunState.ACTIVE)
     code_version: Mapped[str]
-    installation: Mapped[str] = mapped_column(default="", server_default="")
-    """Digest of all code that planned it: its messages go to workers of the same."""
     priority: Mapped[int] = mapped_column(default=1, server_default="1")
     """Its weight: active runs share the workers in proportion."""
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
@@ -185,6 +186,13 @@ class Job(Base):
         _partial("ready_jobs_by_stage", JobState.READY, "run_id", "queue", "stage", "id"),
         _partial("queued_jobs", JobState.QUEUED, "run_id", "queue", "dispatched_at"),
         _partial("running_jobs", JobState.RUNNING, "lease_until"),
+        # nearly always empty, and asked at every claim
+        Index(
+            "running_alone",
+            "id",
+            sqlite_where=text("state = 'running' AND alone = 1"),
+            postgresql_where=text("state = 'running' AND alone"),
+        ),
         # progress is counted from this index alone
         Index("jobs_by_run", "run_id", "state", "stage", "id"),
         # for repair, which looks for every job that shares a bad artifact
@@ -228,6 +236,14 @@ class Job(Base):
     """Nothing else runs on its host meanwhile."""
     deadline_seconds: Mapped[int]
     error: Mapped[str | None]
+
+
+def in_state(*states: JobState, of: Any = Job) -> ColumnElement[bool]:
+    """Whether ``of``, jobs or an alias of them, is in one of these states.
+
+    They are spelt out in the SQL: of a bound parameter a database cannot tell which partial index holds the rows.
+    """
+    return or_(*(of.state == literal_column(f"'{state}'") for state in states))
 
 
 class JobDependency(Base):

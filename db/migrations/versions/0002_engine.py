@@ -11,7 +11,6 @@ READY, QUEUED, RUNNING = (sa.text(f"state = '{state}'") for state in ("ready", "
 
 def upgrade() -> None:
     """Add the columns and replace the indices."""
-    op.add_column("runs", sa.Column("installation", sa.String(), nullable=False, server_default=""))
     op.add_column("runs", sa.Column("priority", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("runs", sa.Column("limits", sa.JSON(), nullable=False, server_default="{}"))
     op.add_column("jobs", sa.Column("token", sa.BigInteger(), nullable=True))
@@ -27,3 +26,10 @@ def upgrade() -> None:
         ("running_jobs", ["lease_until"], RUNNING),
     ):
         op.create_index(name, "jobs", columns, sqlite_where=rows, postgresql_where=rows)
+    op.create_index(
+        "running_alone",
+        "jobs",
+        ["id"],
+        sqlite_where=sa.text("state = 'running' AND alone = 1"),
+        postgresql_where=sa.text("state = 'running' AND alone"),
+    )
