@@ -2,30 +2,49 @@
 
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, literal_column, select, update
 from sqlalchemy.orm import Session, aliased
 
-from db.models import OPEN, Job, JobDependency, JobState
+from db.models import OPEN, Base, Job, JobDependency, JobState, in_state
 
+JOBS = Base.metadata.tables["jobs"]
+jobs, edges = JOBS.c, Base.metadata.tables["job_dependencies"].c
 
-def release_children(session: Session, job_id: int) -> None:
-    """Decrement the children's counters; locked in id order, so that two parents cannot deadlock."""
-    children = select(JobDependency.child_id).where(JobDependency.parent_id == job_id)
-    # SQLite leaves FOR UPDATE out; there the whole transaction is the only writer
-    session.execute(select(Job.id).where(Job.id.in_(children)).order_by(Job.id).with_for_update()).all()
-    session.execute(
-        update(Job)
+_CHILDREN = (
+    select(jobs.id)
+    .where(
+        jobs.id.in_(select(edges.child_id).where(edges.parent_id == bindparam("parent"))),
         # skipped ones too: their counters are audited like those of open jobs
-        .where(Job.id.in_(children), Job.state.in_((JobState.WAITING, JobState.SKIPPED)))
-        .values(
-            waiting_for=Job.waiting_for - 1,
-            state=case(
-                # 1, not 0: an UPDATE sees the values from before it
-                ((Job.waiting_for == 1) & (Job.state == JobState.WAITING), JobState.READY.value),
-                else_=Job.state,
-            ),
-        )
+        in_state(JobState.WAITING, JobState.SKIPPED, of=jobs),
     )
+    # in id order, so that two parents cannot deadlock; SQLite, where one transaction writes at a time, leaves it out
+    .order_by(jobs.id)
+    .with_for_update()
+)
+_RELEASE = (
+    update(JOBS)
+    .where(jobs.id.in_(_CHILDREN))
+    .values(
+        waiting_for=jobs.waiting_for - 1,
+        # 1, not 0: an UPDATE sees the values from before it
+        state=case(
+            (
+                in_state(JobState.WAITING, of=jobs) & (jobs.waiting_for == 1),
+                literal_column("'ready'", jobs.state.type),
+            ),
+            else_=jobs.state,
+        ),
+    )
+    .returning(jobs.state)
+)
+
+
+def release_children(session: Session, job_id: int) -> bool:
+    """Tell a job's children that it has succeeded; whether one of them became ready.
+
+    The children's rows stay locked until the transaction ends, and all parents of a child want its row.
+    """
+    return JobState.READY in session.scalars(_RELEASE, {"parent": job_id}).all()
 
 
 def skip_descendants(session: Session, job_id: int) -> None:
