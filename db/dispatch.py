@@ -1,17 +1,27 @@
-"""Which jobs to send messages for: ready ones within a bounded window per queue, and those queued for too long."""
+"""Which jobs to send messages for: ready ones within a window per run and queue, and those queued for too long.
 
-from collections.abc import Collection
-from dataclasses import dataclass
+The caller sends the messages after its commit.
+"""
 
-from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm import Session
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Select, bindparam, case, exists, func, literal_column, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from db.clock import now
-from db.models import Job, JobState, Run, RunState
+from db.engine import execute
+from db.models import Job, JobState, Run, in_state
+from db.shares import ALL_STAGES, ActiveRun, active_shares, room
 
 WINDOW = 64
-"""Messages per queue that may wait in the broker, and as many for other code; the rest waits in SQL."""
+"""Messages of a run that may wait in a queue; the rest waits in SQL. Of a run of less weight fewer, in proportion."""
+LEAST_WINDOW = 4
+FIRST = 2
+"""A run with fewer messages waiting than this goes before all others."""
 QUEUES = ("cpu", "gpu")
+MOST_RINGS = 7
+"""How often the pause between two messages for a job doubles."""
 
 
 @dataclass(frozen=True)
@@ -23,76 +33,113 @@ class Doorbell:
     stage: str
     label: str
     queue: str
+    code: str
+    first: bool = False
+    """Whether it goes before all other messages."""
 
 
-_DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue)
-
-
-def top_up(session: Session, codes: Collection[str]) -> list[Doorbell]:
-    """Queue ready jobs, oldest run first, up to each queue's window; send their messages after the commit.
-
-    Jobs whose code is in ``codes``, which the caller's cluster runs, have a window of their own: the others may
-    wait forever.
-    """
-    return [
-        doorbell
-        for queue in QUEUES
-        for ours in (Job.code.in_(codes), Job.code.not_in(codes))
-        for doorbell in _queue(session, queue, ours)
-    ]
-
-
-def _queue(session: Session, queue: str, ours: ColumnElement[bool]) -> list[Doorbell]:
-    # two dispatchers at once may overshoot the window a little: it only bounds the broker's queue
-    queued = select(func.count()).where(Job.queue == queue, Job.state == JobState.QUEUED, ours)
-    room = WINDOW - (session.scalar(queued) or 0)
-    if room <= 0:
-        return []
-    chosen = (
-        select(Job.id)
-        .join(Run, Run.id == Job.run_id)
-        .where(
-            Job.queue == queue,
-            Job.state == JobState.READY,
-            ours,
-            # a run that was cancelled or has failed sends nothing more
-            Run.state == RunState.ACTIVE,
-            or_(Job.not_before.is_(None), Job.not_before <= now()),
-        )
-        # the oldest run first, so that a new one does not slow down one that is nearly done
-        .order_by(Job.run_id, Job.id)
-        .limit(room)
+_DOORBELL = (Job.id, Job.run_id, Job.stage, Job.label, Job.queue, Job.code)
+_QUEUED = (
+    select(Job.run_id, Job.queue, func.count())
+    .where(in_state(JobState.QUEUED))
+    .group_by(Job.run_id, Job.queue)
+)
+_twin = aliased(Job)
+_chosen = (
+    select(Job.id)
+    .where(
+        Job.run_id == bindparam("run"),
+        Job.queue == bindparam("of_queue"),
+        in_state(JobState.READY),
+        Job.stage.not_in(bindparam("full_stages", expanding=True)),
+        or_(Job.not_before.is_(None), Job.not_before <= now()),
+        # another run's attempt computes it: its result will be there
+        ~exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)),
     )
-    statement = (
+    .order_by(Job.id)
+    .limit(bindparam("room"))
+    # two dispatchers at once each take their own; waiting for each other crosswise, they would deadlock
+    .with_for_update(skip_locked=True, of=Job)
+)
+
+
+def _ring(chosen: Select[Any], **values: Any) -> Any:
+    # read once, whatever the database's plan: a second look would lock other rows
+    ids = chosen.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
+    return (
         update(Job)
-        # the state once more: on Postgres another dispatcher may have queued some since the subquery looked
-        .where(Job.id.in_(chosen), Job.state == JobState.READY)
-        .values(state=JobState.QUEUED, dispatched_at=now())
+        .where(Job.id.in_(select(ids.c.id)))
+        .values(dispatched_at=now(), **values)
         .returning(*_DOORBELL)
     )
+
+
+_TOP_UP = _ring(_chosen, state=JobState.QUEUED, rings=1)
+
+
+def top_up(session: Session) -> list[Doorbell]:
+    """Queue ready jobs of every active run, up to its window."""
+    runs = active_shares(session)
+    if not runs:
+        return []
+    heaviest = max(run.priority for run in runs)
+    waiting = {(run, queue): count for run, queue, count in execute(session, _QUEUED)}
+    bells = []
+    for run in runs:
+        window = max(LEAST_WINDOW, WINDOW * run.priority // heaviest)
+        for queue in QUEUES:
+            already = waiting.get((run.id, queue), 0)
+            # two dispatchers at once may overshoot the window a little: it only bounds the broker's queue
+            if already < window:
+                bells += _queue(session, run, queue, already, window - already)
+    return bells
+
+
+def _queue(session: Session, run: ActiveRun, queue: str, already: int, free: int) -> list[Doorbell]:
+    left = room(session, run, queued=True)
+    chosen = {
+        "run": run.id,
+        "of_queue": queue,
+        "full_stages": [stage for stage, more in left.items() if stage != ALL_STAGES and more == 0],
+        "room": min(free, left.get(ALL_STAGES, free)),
+    }
     # RETURNING promises no order, and messages should go out as the plan has it
-    return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
+    rows = sorted(execute(session, _TOP_UP, **chosen), key=lambda row: row.id)
+    return [replace(Doorbell(*row), first=already + place < FIRST) for place, row in enumerate(rows)]
 
 
 def forget_rings(session: Session) -> None:
     """The broker is new and empty: every queued job becomes ready again."""
     # a job whose message a worker took just before is claimed all the same, ready or queued
-    session.execute(update(Job).where(Job.state == JobState.QUEUED).values(state=JobState.READY))
+    session.execute(update(Job).where(in_state(JobState.QUEUED)).values(state=JobState.READY))
 
 
-def ring_again(session: Session, queue: str, after_seconds: float) -> list[Doorbell]:
-    """Jobs of a queue whose message was sent more than ``after_seconds`` ago and may be lost."""
-    statement = (
-        update(Job).where(*_silent(queue, after_seconds)).values(dispatched_at=now()).returning(*_DOORBELL)
+_SILENT = (
+    select(Job.id)
+    .join(Run, Run.id == Job.run_id)
+    .where(
+        in_state(JobState.QUEUED),
+        # the run is active: of others nobody takes the jobs
+        Run.state == literal_column("'active'"),
+        # 1, 2, 4, … times the pause: a job whose message waits behind long ones must not fill the broker
+        Job.dispatched_at < now() - bindparam("pause") * literal_column("1").op("<<")(Job.rings - 1),
     )
-    return sorted((Doorbell(*row) for row in session.execute(statement)), key=lambda bell: bell.job_id)
+    .order_by(Job.id)
+)
+_RING_AGAIN = _ring(
+    _SILENT.with_for_update(skip_locked=True, of=Job),
+    rings=case((Job.rings < MOST_RINGS, Job.rings + 1), else_=Job.rings),
+)
 
 
-def has_silent(session: Session, queue: str, after_seconds: float) -> bool:
-    """Whether a job of the queue is unclaimed ``after_seconds`` after its message was sent."""
-    silent = select(Job.id).where(*_silent(queue, after_seconds)).limit(1)
-    return session.scalar(silent) is not None
+def ring_again(session: Session, after_seconds: float) -> list[Doorbell]:
+    """Jobs whose message was sent ``after_seconds`` ago and may be lost; twice as long ago at every further time."""
+    return sorted(
+        (Doorbell(*row) for row in execute(session, _RING_AGAIN, pause=after_seconds)),
+        key=lambda bell: bell.job_id,
+    )
 
 
-def _silent(queue: str, after_seconds: float) -> tuple[ColumnElement[bool], ...]:
-    return (Job.queue == queue, Job.state == JobState.QUEUED, Job.dispatched_at < now() - after_seconds)
+def has_silent(session: Session, after_seconds: float) -> bool:
+    """Whether ``ring_again`` has something to do; it writes nothing."""
+    return execute(session, _SILENT.limit(1), pause=after_seconds).first() is not None

@@ -60,13 +60,15 @@ class _Running(NamedTuple):
 
 def _running(session: Session, condition: ColumnElement[bool]) -> list[_Running]:
     statement = (
-        select(Job.id, Job.run_id, Job.attempt, Attempt.worker, Attempt.process, Job.deadline_seconds)
+        select(
+            Job.id, Job.run_id, Job.attempt, Job.token, Attempt.worker, Attempt.process, Job.deadline_seconds
+        )
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
         .where(Job.state == JobState.RUNNING, condition)
         # so that two reconcilers that take back the same jobs lock them in the same order
         .order_by(Job.id)
     )
-    return [_Running(Held(*row[:3]), *row[3:]) for row in session.execute(statement).all()]
+    return [_Running(Held(*row[:3], row[3] or 0), *row[4:]) for row in session.execute(statement).all()]
 
 
 def repair(session: Session, claim: Claim, bad: JobInput) -> bool:

@@ -1,6 +1,7 @@
 """Which code computes a job: the stage's version and the releases of its libraries, as its key holds them."""
 
 import functools
+import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 
@@ -41,3 +42,14 @@ def code_of(stage: str) -> str:
 def codes() -> tuple[str, ...]:
     """``code_of`` every stage."""
     return tuple(code_of(stage) for stage in STAGES)
+
+
+def queue_of(queue: str, code: str) -> str:
+    """The name in the broker of the queue for jobs that need ``code``: only workers that have it listen there."""
+    digest = hashlib.sha256(code.encode()).hexdigest()[:8]
+    return f"{queue}.{code.split(' ')[0]}.{digest}"
+
+
+def queues_of(queue: str) -> list[str]:
+    """The names in the broker of all queues whose jobs this installation computes."""
+    return [queue_of(queue, code) for code in codes()]

@@ -1,14 +1,28 @@
 """Send a message per job after the commit that queued it; a lost one is sent again from SQL."""
 
+import functools
 import logging
 from collections.abc import Iterable
 
 from celery import Celery
+from kombu.connection import Connection
+from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from db.dispatch import Doorbell
+from tasks.code import queue_of, queues_of
 
 log = logging.getLogger(__name__)
+
+
+FIRST, OTHERS = 0, 9
+"""Priorities as Redis has them: 0 is the highest."""
+
+
+@functools.cache
+def _queue(name: str) -> Queue:
+    # an object, since the app knows the queues of its own code alone
+    return Queue(name)  # type: ignore[no-untyped-call]  # kombu has no types
 
 
 def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
@@ -21,7 +35,9 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
                     args=(bell.job_id,),  # no parameters: SQL has them
                     argsrepr=f"run {bell.run_id}, job {bell.job_id}: {bell.label}",  # what Flower shows
                     kwargsrepr="",
-                    queue=bell.queue,
+                    # where only workers listen that have the code
+                    queue=_queue(queue_of(bell.queue, bell.code)),
+                    priority=FIRST if bell.first else OTHERS,
                     producer=producer,
                     retry=False,  # nobody waits for a broker here: SQL sends again
                 )
@@ -32,13 +48,20 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
 
 
 def waiting_messages(app: Celery, queue: str) -> int | None:
-    """Messages that wait in a queue; None if the broker cannot be reached."""
+    """Messages that wait for workers of this installation's code; None if the broker cannot be reached."""
     with app.connection_for_read() as connection:
         try:
-            # passive: asks about the queue without making it
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            return sum(_waiting(connection, name) for name in queues_of(queue))
         except (OperationalError, OSError, *connection.connection_errors) as error:
             log.warning("broker not reached: %s", error)
             return None
-        except connection.channel_errors:
-            return 0  # the queue is made by its first message
+
+
+def _waiting(connection: Connection, name: str) -> int:
+    channel = connection.default_channel
+    try:
+        # passive: asks about the queue without making it
+        declared = channel.queue_declare(name, passive=True)  # type: ignore[no-untyped-call]
+        return int(declared.message_count)
+    except connection.channel_errors:
+        return 0  # the queue is made by its first message

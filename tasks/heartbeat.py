@@ -1,19 +1,20 @@
-"""Renew the lease of a running attempt from a thread, and stop the attempt once it is fenced out."""
+"""One thread per process that renews the lease of the attempt it executes, and stops one that is fenced out."""
 
 import _thread
 import faulthandler
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import Unreachable, write
-from db.jobs import Claim, renew
+from db.jobs import Held, renew
 from db.limits import LEASE_SECONDS
 
 log = logging.getLogger(__name__)
@@ -28,75 +29,91 @@ class LeaseLost(BaseException):
 
 
 class Heartbeat:
-    """Holds a claim while its block runs; raises ``LeaseLost`` in the main thread when the claim is lost.
+    """Holds one claim after another; ``LeaseLost`` is raised in the main thread when one is lost.
 
     Outside the main thread nothing is interrupted: the finished work is then refused by the fence. Where it is
-    ``watched``, a watchdog that needs no interpreter ends the process when the block hangs: with the
-    interpreter's lock held, or without reacting to ``LeaseLost``.
+    ``watched``, a watchdog that needs no interpreter ends the process when a job hangs: with the interpreter's
+    lock held, or without reacting to ``LeaseLost``.
     """
 
-    def __init__(self, engine: Engine, claim: Claim, *, watched: bool) -> None:
+    def __init__(self, engine: Engine, *, watched: bool) -> None:
         self._engine = engine
-        self._claim = claim
-        self._stopped = threading.Event()
-        self._lost = threading.Event()
-        self._threads = [threading.Thread(target=self._beat, name="heartbeat", daemon=True)]
+        self._watched = watched
+        self._held: Held | None = None
+        self._since = 0.0
+        """When the lease was set or renewed, by the monotonic clock."""
+        self._lost: Held | None = None
+        self._disturbs = False
         # handlers of signals can be set there alone
         self._interrupts = threading.current_thread() is threading.main_thread()
-        self._disturbs = True
-        if watched:
-            self._threads.append(threading.Thread(target=self._watch, name="watchdog", daemon=True))
+        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> "Heartbeat":
+    def _start(self) -> None:
+        """Begin with the first claim, that is in the process that executes it and not in its parent."""
         if self._interrupts:
-            self._previous = signal.signal(signal.SIGUSR2, self._stop)
-        for thread in self._threads:
-            thread.start()
-        return self
+            signal.signal(signal.SIGUSR2, self._stop)
+        self._thread = threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def holding(self, held: Held) -> Iterator[None]:
+        """Renew the lease of ``held``, which has just been claimed, for as long as the block runs."""
+        if self._thread is None:
+            self._start()
+        self._since, self._held, self._lost = time.monotonic(), held, None
+        self._disturbs = True
+        try:
+            try:
+                yield
+            finally:
+                self._let_go()
+        finally:
+            # once more, since LeaseLost may have come before the first had done anything
+            self._let_go()
+
+    def calm(self) -> None:
+        """Raise ``LeaseLost`` no more: from here on the fence refuses the result of a lost claim."""
+        self._disturbs = False
+
+    def _let_go(self) -> None:
+        self._disturbs = False
+        self._held = self._lost = None
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """``LeaseLost`` waits for the end of this block."""
         self._disturbs = False
         yield
-        # no ``finally``: after an exception ``__exit__`` follows, which sets False too
+        # no ``finally``: after an exception the end of ``holding`` follows, which sets False too
         self._disturbs = True
-        if self._lost.is_set():
+        if self._lost is not None:
             raise LeaseLost
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._disturbs = False  # from here on the fence refuses the result of a lost claim
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-        faulthandler.cancel_dump_traceback_later()
-        if self._interrupts:
-            signal.signal(signal.SIGUSR2, self._previous)
+    def _beat_forever(self) -> None:
+        while True:
+            if self._watched and self._lost is None:
+                # each call puts off the one before; its timer runs in C, whoever holds the lock
+                faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
+            time.sleep(BEAT_SECONDS)
+            held = self._held
+            # one that was claimed since the last beat has most of its lease before it
+            if held is not None and time.monotonic() - self._since >= BEAT_SECONDS / 2:
+                self._beat(held)
 
-    def _beat(self) -> None:
-        while not self._stopped.wait(BEAT_SECONDS):
-            try:
-                held = write(self._engine, lambda session: renew(session, self._claim), BEAT_SECONDS)
-            except (DBAPIError, Unreachable) as error:
-                log.warning("lease of job %s not renewed, trying again: %s", self._claim.job_id, error)
-                continue
-            if not held:
-                self._lost.set()
-                if self._interrupts and not self._stopped.is_set():
-                    # as if the signal had come: its handler raises in the main thread
-                    _thread.interrupt_main(signal.SIGUSR2)
-                return
-
-    def _watch(self) -> None:
-        """Keep postponing the process's end for as long as the attempt is held."""
-        while not self._lost.is_set():
-            # each call puts off the one before; its timer runs in C, whoever holds the lock
-            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
-            if self._stopped.wait(BEAT_SECONDS):
-                return
+    def _beat(self, held: Held) -> None:
+        try:
+            renewed = write(self._engine, lambda session: renew(session, held), BEAT_SECONDS)
+        except (DBAPIError, Unreachable) as error:
+            log.warning("lease of job %s not renewed, trying again: %s", held.job_id, error)
+            return
+        # the block may have ended meanwhile, and another begun
+        if not renewed and self._held is held:
+            self._lost = held
+            if self._interrupts:
+                # as if the signal had come: its handler raises in the main thread
+                _thread.interrupt_main(signal.SIGUSR2)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._disturbs:
+        # a signal that comes late may not stop the claim that follows
+        if self._disturbs and self._lost is not None and self._lost is self._held:
             raise LeaseLost

@@ -1,12 +1,14 @@
-"""One delivery of a message: claim the job, compute it with no transaction open, finish, dispatch the next."""
+"""One delivery of a message: claim a job, compute it with no transaction open, finish it with the next claim."""
 
 import importlib
 import logging
+import os
 import resource
 import sys
+import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache, partial
 from types import ModuleType
 
@@ -15,16 +17,20 @@ from celery import Celery
 from pydantic import TypeAdapter
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
-from db.dispatch import Doorbell, top_up
+from db.claims import claim, claim_next, others_on_host, why_not
+from db.dispatch import top_up
 from db.engine import Unreachable, read, write
-from db.jobs import Claim, Outcome, Worker, claim, fail, finish, put_back, wanted_code
+from db.jobs import Claim, Outcome, Worker, fail, finish, put_back
 from db.recovery import repair
+from db.shares import Turns
 from early_exit.errors import Diverged
 from tasks.doorbell import ring
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import InputBad, JobContext, Output, Refused
+from tasks.node_faults import Pause, StageNotImported, is_cuda_gone, is_node_fault
 from tasks.params import STAGES, StageParams
 
 log = logging.getLogger(__name__)
@@ -33,55 +39,93 @@ LARGEST_JOB = 2**31 - 1
 """What the column holds; the database would raise for a larger number in a message."""
 
 
+DRAIN_SECONDS = 1.0
+"""For so long one message lets a process take one ready job of its stage after another."""
+RING_SECONDS = 0.05
+"""Between two dispatches while a process drains."""
+LOOK_SECONDS = 1.0
+"""How often is looked whether a host has become free."""
+
+
 @dataclass(frozen=True)
 class Workplace:
-    """Where a worker finds its jobs and keeps what it makes."""
+    """Where a worker finds its jobs and keeps what it makes, and what its process remembers from job to job."""
 
     engine: Engine
     store: ArtifactStore
     worker: Worker
-    watched: bool
-    """Whether a job that hangs may end this process."""
+    heartbeat: Heartbeat
+    turns: Turns = field(default_factory=Turns)
+    pause: Pause = field(default_factory=Pause)
 
 
-def run_job(workplace: Workplace, job_id: int) -> list[Doorbell]:
-    """Execute one job if it can be claimed; returns the messages to send next."""
-    try:
-        held = write(workplace.engine, lambda session: claim(session, job_id, workplace.worker))
-    except IntegrityError:
-        held = None  # another run's live attempt computes this key
+class _FencedOut(Exception):
+    """Rolls back the claim of the next job with the result that was refused."""
+
+
+def run_job(workplace: Workplace, job_id: int) -> None:
+    """Execute one job if it can be claimed."""
+    held = _claim(workplace, job_id)
     if held is not None:
-        _attempt(workplace, held)
-    else:
-        _tell_of_other_code(workplace, job_id)
-    # in any case: every delivery sends what has become ready meanwhile
-    return write(workplace.engine, partial(top_up, codes=workplace.worker.codes))
+        _attempt(workplace, held, until=0.0)
 
 
-def _tell_of_other_code(workplace: Workplace, job_id: int) -> None:
-    code = read(workplace.engine, lambda session: wanted_code(session, job_id))
-    if code is not None and code not in workplace.worker.codes:
-        log.warning("job %s needs other code than this worker has: '%s'", job_id, code)
+def drain(workplace: Workplace, job_id: int) -> Iterator[None]:
+    """Execute a job if it can be claimed, then ready jobs of its stage for a bounded time.
+
+    Yields at the end, and meanwhile now and then: send messages for what has become ready.
+    """
+    began = rung = time.monotonic()
+    held = _claim(workplace, job_id)
+    while held is not None:
+        held = _attempt(workplace, held, until=began + DRAIN_SECONDS)
+        if held is not None and time.monotonic() - rung > RING_SECONDS:
+            rung = time.monotonic()
+            yield
+    yield
 
 
-def _attempt(workplace: Workplace, held: Claim) -> None:
+def _claim(workplace: Workplace, job_id: int) -> Claim | None:
+    while True:
+        try:
+            held = write(
+                workplace.engine, lambda session: claim(session, job_id, workplace.worker, workplace.turns)
+            )
+        except IntegrityError:
+            continue  # another run's attempt claimed the same key at the same moment, and is seen now
+        if held is not None or not _is_kept_waiting(workplace, job_id):
+            return held
+        # a measurement has this host to itself: the message waits here, for other hosts take other ones
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_kept_waiting(workplace: Workplace, job_id: int) -> bool:
+    refusal = read(workplace.engine, lambda session: why_not(session, job_id, workplace.worker))
+    if refusal is not None and refusal.code not in workplace.worker.codes:
+        log.warning("job %s needs other code than this worker has: '%s'", job_id, refusal.code)
+    return refusal is not None and refusal.host_is_taken
+
+
+def _attempt(workplace: Workplace, held: Claim, until: float) -> Claim | None:
+    """Execute a job; returns the next one, which is claimed with a success before ``until``."""
     engine, store = workplace.engine, workplace.store
     context = JobContext(held, engine, store)
     try:
-        with Heartbeat(engine, held, watched=workplace.watched) as heartbeat:
-            with heartbeat.undisturbed():  # an interrupted import of torch ruins the process
-                module = importlib.import_module(f"tasks.stages.{held.stage.replace('-', '_')}")
-            outcome = _compute(context, module)
-        if write(engine, lambda session: finish(session, held, outcome)):
+        with workplace.heartbeat.holding(held):
+            outcome = _compute(workplace, context)
+            workplace.heartbeat.calm()
+            following = _finish(workplace, held, outcome, until)
             context.checkpoint.delete()
-        else:
-            log.warning("job %s attempt %s is fenced out: discarded", held.job_id, held.attempt)
+        workplace.pause.forget()
+        return following
+    except _FencedOut:
+        log.warning("job %s attempt %s is fenced out: discarded", held.job_id, held.attempt)
     except LeaseLost:
         log.warning("job %s attempt %s lost its lease: stopped, discarded", held.job_id, held.attempt)
     except (SystemExit, KeyboardInterrupt) as error:
         if isinstance(error, SystemExit) and not terminate_handler_fired():  # raised by the stage itself
             _fail(workplace, held, f"SystemExit: {error}", retry=True)
-            return
+            return None
         write(engine, lambda session: put_back(session, held, "released"))  # the worker was told to end
         raise
     except InputBad as bad:
@@ -96,7 +140,41 @@ def _attempt(workplace: Workplace, held: Claim) -> None:
         _fail(workplace, held, str(error), retry=False)
         context.checkpoint.delete()
     except Exception as error:  # recorded for whatever reason a stage raises; the worker lives on
-        _fail(workplace, held, f"{type(error).__name__}: {error}", retry=True)
+        if is_node_fault(error):
+            _put_by(workplace, held, error)
+        else:
+            _fail(workplace, held, f"{type(error).__name__}: {error}", retry=True)
+    return None
+
+
+def _finish(workplace: Workplace, held: Claim, outcome: Outcome, until: float) -> Claim | None:
+    """Store an attempt's result and claim the next job in one transaction; raises ``_FencedOut``."""
+
+    def end(session: Session, *, claims: bool) -> Claim | None:
+        # before the finish, which locks the rows of children that other processes wait for
+        following = claim_next(session, held, workplace.worker, workplace.turns) if claims else None
+        if not finish(session, held, outcome):
+            raise _FencedOut
+        return following
+
+    claims = time.monotonic() < until
+    try:
+        return write(workplace.engine, partial(end, claims=claims))
+    except IntegrityError:
+        # another run claimed the same key at the same moment; whatever else it was comes up again
+        if not claims:
+            raise
+        return write(workplace.engine, partial(end, claims=False))
+
+
+def _put_by(workplace: Workplace, held: Claim, error: Exception) -> None:
+    reason = _storable(f"{type(error).__name__}: {error}".splitlines()[0])
+    fault = f"put back by {workplace.worker.host}: {reason}"
+    log.error("job %s (%s %s) is %s", held.job_id, held.stage, held.label, fault)
+    write(workplace.engine, lambda session: put_back(session, held, "node fault", error=fault))
+    workplace.pause.take()
+    if is_cuda_gone(error):
+        os._exit(1)  # its parent forks a process that has not seen the GPU fail
 
 
 def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None:
@@ -106,13 +184,31 @@ def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None
     write(workplace.engine, lambda session: fail(session, held, reason, trace, retry=retry))
 
 
-def _compute(context: JobContext, stage: ModuleType) -> Outcome:
+def _compute(workplace: Workplace, context: JobContext) -> Outcome:
     """Run the stage's function and store its file."""
     held = context.claim
+    with workplace.heartbeat.undisturbed():  # an interrupted import of torch ruins the process
+        stage = _module(held.stage)
+    if held.alone:
+        _wait_for_host(workplace, held)
     params = _adapter(held.stage).validate_python(held.params)
     output: Output = stage.compute(params, context)
     file = context.store.write(output.tensors, held.writer) if output.tensors is not None else None
     return Outcome(file, output.rows, _peak_memory_bytes())
+
+
+def _module(stage: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"tasks.stages.{stage.replace('-', '_')}")
+    except Exception as error:
+        raise StageNotImported(f"{type(error).__name__}: {error}") from error
+
+
+def _wait_for_host(workplace: Workplace, held: Claim) -> None:
+    """Wait for the jobs that this host was executing when a measurement was claimed; no other one begins."""
+    while others := read(workplace.engine, lambda session: others_on_host(session, held, workplace.worker)):
+        log.info("job %s waits for %d other jobs on this host", held.job_id, others)
+        time.sleep(LOOK_SECONDS)
 
 
 def _storable(text: str) -> str:
@@ -140,7 +236,9 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
             log.error("a message that names no job is dropped: %.80r", job_id)
             return
         try:
-            ring(app, run_job(workplace(), job_id))
+            here = workplace()
+            for _ in drain(here, job_id):
+                ring(app, write(here.engine, top_up))
         except Unreachable as error:
             log.error("job %s: %s", job_id, error)  # the message is sent again from SQL
 

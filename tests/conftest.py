@@ -15,11 +15,13 @@ from sqlalchemy import Engine, select, text
 import db.clock
 import db.results.tables  # the tables of results belong to the models
 from db.artifacts import ArtifactStore
+from db.claims import claim
 from db.dispatch import top_up
 from db.engine import open_engine, reading, write
-from db.jobs import Outcome, Worker, claim, fail, finish
+from db.jobs import Outcome, Worker, fail, finish
 from db.models import Artifact, Attempt, Dataset, Job, JobDependency, JobState, Run
 from db.schema import upgrade
+from db.shares import Turns
 
 ROOT = Path(__file__).parent
 CODE = "sweep 1"
@@ -244,7 +246,7 @@ class StoredRun:
 
     def claim(self, name, worker=WORKER):
         """Claim a job as a worker does."""
-        return write(self.engine, lambda session: claim(session, self.jobs[name], worker))
+        return write(self.engine, lambda session: claim(session, self.jobs[name], worker, Turns()))
 
     def finish(self, held, file=None, rows=None):
         """Finish a claimed job as a worker does."""
@@ -350,4 +352,4 @@ def add_artifact(engine):
 @pytest.fixture
 def queue_ready_jobs(engine):
     """``queue_ready_jobs()`` tops the queues up, as after every commit, and returns the doorbells."""
-    return lambda: write(engine, lambda session: top_up(session, (CODE,)))
+    return lambda: write(engine, top_up)

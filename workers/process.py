@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from celery.signals import worker_init
+from kombu.entity import Queue
 from kombu.transport.redis import Channel
 
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Worker
 from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE, packages
-from tasks.code import codes
+from tasks.code import codes, queues_of
+from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace
 from workers.acknowledge import QoS
 
@@ -24,12 +26,13 @@ from workers.acknowledge import QoS
 def workplace() -> Workplace:
     """Database, artifacts and name of this process, from its environment."""
     name = os.environ.get(WORKER_VARIABLE, "by-hand")
+    engine = open_engine(os.environ[DATABASE_VARIABLE])
     return Workplace(
-        open_engine(os.environ[DATABASE_VARIABLE]),
+        engine,
         ArtifactStore(os.environ[ARTIFACTS_VARIABLE]),
         Worker(name, socket.gethostname(), os.getpid(), codes()),
         # a process of a pool may be killed: its parent forks another one
-        watched=True,
+        Heartbeat(engine, watched=True),
     )
 
 
@@ -46,6 +49,16 @@ def refuse_unsafe_start(**_: Any) -> None:
             f"worker: imports {packages()}, its supervisor {expected}. "
             "Start both from the same installation, away from a checkout."
         )
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types
+def listen_by_code(sender: Any, **_: Any) -> None:
+    """Listen, in place of the queues that the command names, to theirs of the code that this worker has."""
+    queues = sender.app.amqp.queues
+    chosen = list(queues.consume_from)
+    for name in [of_code for queue in chosen for of_code in queues_of(queue)]:
+        queues.add(Queue(name))  # type: ignore[no-untyped-call]
+    queues.select([name for name in queues if name.partition(".")[0] in chosen and "." in name])
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # celery has no types

@@ -13,15 +13,14 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
-from db.dispatch import QUEUES, Doorbell, has_silent, ring_again, top_up
+from db.dispatch import Doorbell, has_silent, ring_again, top_up
 from db.engine import Unreachable, read, write
 from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
 from db.runs import active_runs, settle_run
 from tasks.app import create_app
-from tasks.code import codes
-from tasks.doorbell import ring, waiting_messages
+from tasks.doorbell import ring
 
 Result = TypeVar("Result")
 
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 RING_AGAIN_SECONDS = 10.0
-"""A queued job whose message may be lost is sent again after this long, once its queue is empty."""
+"""A queued job whose message may be lost is rung for again after this long, and after twice as long each time."""
 AUDIT_ROUNDS = 15
 
 
@@ -59,7 +58,7 @@ class Reconciler:
         if expired := write(self.engine, take_back):
             log.warning("%d jobs lost their worker or outlived their deadline", expired)
         self._database(write, _settle)
-        self._ring(self._database(write, partial(top_up, codes=codes())))
+        self._ring(self._database(write, top_up))
         self._ring_again()
         if self.rounds % AUDIT_ROUNDS == 0:
             self._audit()
@@ -99,13 +98,9 @@ class Reconciler:
             ring(self.app, doorbells)
 
     def _ring_again(self) -> None:
-        for queue in QUEUES:
-            # a read first, so that a quiet round takes no write lock
-            silent = self._database(read, partial(has_silent, queue=queue, after_seconds=RING_AGAIN_SECONDS))
-            # behind other messages it is not lost but waiting; None, a broker that does not answer, is not 0
-            if silent and waiting_messages(self.app, queue) == 0:
-                again = partial(ring_again, queue=queue, after_seconds=RING_AGAIN_SECONDS)
-                self._ring(self._database(write, again))
+        # a read first, so that a quiet round takes no write lock
+        if self._database(read, partial(has_silent, after_seconds=RING_AGAIN_SECONDS)):
+            self._ring(self._database(write, partial(ring_again, after_seconds=RING_AGAIN_SECONDS)))
 
     def _audit(self) -> None:
         # Reading takes no locks; another reconciler may have rebuilt the counters since.

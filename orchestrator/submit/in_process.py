@@ -13,6 +13,7 @@ from db.jobs import Worker
 from db.models import Job, JobState, Run, RunState
 from db.recovery import expire
 from tasks.code import codes
+from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace, run_job
 
 
@@ -20,7 +21,10 @@ def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
     # not watched: the watchdog would end this process, and a debugger with it
     workplace = Workplace(
-        engine, store, Worker("in-process", socket.gethostname(), os.getpid(), codes()), watched=False
+        engine,
+        store,
+        Worker("in-process", socket.gethostname(), os.getpid(), codes()),
+        Heartbeat(engine, watched=False),
     )
     previous = None
     while True:

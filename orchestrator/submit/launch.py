@@ -1,7 +1,6 @@
 """Start a run, or continue one that was retried."""
 
 from collections import Counter
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,6 @@ from orchestrator.submit.request import Request, Resolved, resolve_request
 from orchestrator.submit.store import find
 from orchestrator.submit.store import submit as store_run
 from tasks.app import create_app
-from tasks.code import codes
 from tasks.doorbell import ring
 
 COMMAND_PATIENCE_SECONDS = 2.0
@@ -59,7 +57,7 @@ def go_on(context: Context, run_id: int, *, wait: bool) -> ExitCode:
         return attend(context, run_id)
     app = create_app(place.broker_url, COMMAND_PATIENCE_SECONDS)
     # after the commit, like every message: a worker must find the job that it is told about
-    if not ring(app, write(context.engine, partial(top_up, codes=codes()))):
+    if not ring(app, write(context.engine, top_up)):
         console.print(
             "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker."
         )

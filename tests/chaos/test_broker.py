@@ -31,6 +31,7 @@ from db.models import Base, Job, JobState, Run
 from orchestrator.cluster.processes import recorded
 from tasks.app import BROKER_VARIABLE, create_app
 from tasks.code import codes
+from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace, register
 
 COMMAND_SECONDS = 10
@@ -347,7 +348,10 @@ def test_messages_that_are_none_lose_nothing_and_run_nothing(proxied, valkey, sa
 def test_a_job_number_that_is_none_writes_nothing(engine, tmp_path, add_run):
     run = add_run({"a": []}, columns={"a": {"code": codes()[0]}})
     workplace = Workplace(
-        engine, ArtifactStore(str(tmp_path / "store")), Worker("w", "h", 1, codes()), watched=False
+        engine,
+        ArtifactStore(str(tmp_path / "store")),
+        Worker("w", "h", 1, codes()),
+        Heartbeat(engine, watched=False),
     )
     app = create_app(f"redis+socket://{tmp_path}/nobody.sock")
     register(app, lambda: workplace)

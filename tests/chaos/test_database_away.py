@@ -23,13 +23,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 import db.engine
 from db.artifacts import StoredFile
+from db.claims import claim
 from db.dispatch import top_up
 from db.engine import Unreachable, open_engine, reading, write
-from db.jobs import Outcome, Worker, claim, fail, finish, lose, put_back, renew
+from db.jobs import Outcome, Worker, fail, finish, lose, put_back, renew
 from db.models import JobState, RunState
 from db.recovery import repair
 from db.results.tables import Temperature
 from db.runs import cancel, retry
+from db.shares import Turns
 from orchestrator.plan.paper import Plan
 from orchestrator.plan.spec import resolve
 from orchestrator.submit.store import submit
@@ -236,13 +238,17 @@ def count(engine, table):
 
 
 AMBIGUOUS = {
-    "claim": (lambda session, run, held: claim(session, run.jobs["c"], WORKER), "c", ("running", 1, 0, 0)),
+    "claim": (
+        lambda session, run, held: claim(session, run.jobs["c"], WORKER, Turns()),
+        "c",
+        ("running", 1, 0, 0),
+    ),
     "renew": (lambda session, run, held: renew(session, held), "b", ("running", 1, 0, 0)),
     "fail": (lambda session, run, held: fail(session, held, "no", None, retry=True), "b", ("ready", 1, 1, 0)),
     "lose": (lambda session, run, held: lose(session, held, "w"), "b", ("ready", 1, 0, 1)),
     "put_back": (lambda session, run, held: put_back(session, held, "released"), "b", ("ready", 1, 0, 0)),
     "repair": (lambda session, run, held: repair(session, held, held.inputs[0]), "a", ("ready", 1, 0, 0)),
-    "top_up": (lambda session, run, held: top_up(session, ("sweep 1",)), "c", ("queued", 0, 0, 0)),
+    "top_up": (lambda session, run, held: top_up(session), "c", ("queued", 0, 0, 0)),
     "cancel": (lambda session, run, held: cancel(session, run.id), "b", ("cancelled", 1, 0, 0)),
 }
 """What is done; then a job's state, attempt, failures and losses, each once more at the most."""
@@ -449,14 +455,18 @@ import time
 from sqlalchemy import select
 from db.dispatch import top_up
 from db.engine import open_engine, reading, write
-from db.jobs import Outcome, Worker, claim, finish
+from db.claims import claim
+from db.jobs import Outcome, Worker, finish
 from db.models import Job, JobState, Run, RunState
+from db.shares import Turns
 from db.results.tables import Temperature
+from db.shares import Turns
 
 ROWS = {Temperature: [{"exit": k, "expert": "pristine", "temperature": 1.0} for k in (1, 2, 3, 4)]}
 
 
 def work(engine, me):
+    turns = Turns()
     while True:
         with reading(engine) as session:
             active = session.scalar(select(Run.id).where(Run.state == RunState.ACTIVE))
@@ -464,12 +474,12 @@ def work(engine, me):
             jobs = session.scalars(ready).all()
         if active is None:
             return
-        held = write(engine, lambda session: claim(session, random.choice(jobs), me)) if jobs else None
+        held = write(engine, lambda session: claim(session, random.choice(jobs), me, turns)) if jobs else None
         if held is None:
             time.sleep(0.02)
             continue
         print(write(engine, lambda session: finish(session, held, Outcome(None, ROWS, 1))), flush=True)
-        write(engine, lambda session: top_up(session, ("sweep 1",)))
+        write(engine, top_up)
 
 
 children = []

@@ -10,13 +10,13 @@ from collections import Counter
 import pytest
 from harness import link
 from harness.cluster import Sizes
+from harness.fences import fence_off
 from harness.graph import layered
 from harness.link import Link
 from harness.oracle import assert_invariants, numbers, undisturbed
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-import db.jobs
 import db.recovery
 import orchestrator.submit.store
 from db.engine import reading, write
@@ -130,7 +130,7 @@ class TestPostgres:
         run.claim("a")
         later(LEASE_SECONDS + 1)
         if not fence:
-            monkeypatch.setattr(db.jobs, "_is", lambda held: (Job.id == held.job_id,))
+            fence_off(put=monkeypatch.setattr)
         barrier, lose = threading.Barrier(2), db.recovery.lose
 
         def lose_together(*arguments):

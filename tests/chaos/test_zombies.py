@@ -3,15 +3,14 @@
 import hashlib
 
 import pytest
-from harness import controls
 from harness.cluster import Sizes
+from harness.fences import fence_off
 from harness.graph import Node
 from harness.link import Link
 from harness.oracle import bad_files, numbers
 from harness.tables import all_rows
 from sqlalchemy import select
 
-import db.jobs
 from db.artifacts import StoredFile
 from db.engine import write
 from db.jobs import Outcome, fail, finish, lose, put_back, renew, saved_progress
@@ -64,8 +63,7 @@ def test_no_write_of_a_zombie_is_accepted(zombie, engine):
 
 
 def test_without_the_fence_a_zombies_result_is_accepted(zombie, engine, monkeypatch):
-    monkeypatch.setattr(db.jobs, "_is", db.jobs._is)  # put back after the test
-    controls.fence_off()
+    fence_off(put=monkeypatch.setattr)
     before = all_rows(engine)
     assert write(engine, lambda session: WRITES["finish"](session, zombie))
     assert all_rows(engine) != before

@@ -26,7 +26,9 @@ TENSORS = {}, {"epochs": "[]"}
 def execute(engine, tmp_path, monkeypatch):
     """``execute(run, compute)`` runs job a, a sweep whose function is ``compute``, as a worker does."""
     worker = Worker("worker-1", "host-1", 1, ("sweep 1",))
-    workplace = Workplace(engine, ArtifactStore(str(tmp_path / "store")), worker, watched=False)
+    workplace = Workplace(
+        engine, ArtifactStore(str(tmp_path / "store")), worker, Heartbeat(engine, watched=False)
+    )
 
     def run_it(run, compute):
         stage = ModuleType("tasks.stages.sweep")
@@ -49,7 +51,7 @@ def test_losses_are_forgotten_once_a_checkpoint_is_there(one_job, execute, engin
         return Output()
 
     execute(one_job, compute)
-    assert (one_job.states["a"], one_job.job("a").losses) == (JobState.QUEUED, 1)
+    assert (one_job.states["a"], one_job.job("a").losses) == (JobState.READY, 1)
 
 
 def test_losses_stay_when_the_checkpoint_could_not_be_saved(one_job, execute, engine, monkeypatch):
@@ -97,10 +99,11 @@ def test_a_loss_waits_for_the_end_of_what_must_not_be_disturbed(one_job, engine,
     held, reached = one_job.claim("a"), []
 
     def lose_it_undisturbed():
-        with Heartbeat(engine, held, watched=False) as beat:
+        beat = Heartbeat(engine, watched=False)
+        with beat.holding(held):
             with beat.undisturbed():
                 write(engine, lambda session: cancel(session, one_job.id))
-                while not beat._lost.is_set():
+                while beat._lost is None:
                     time.sleep(0.01)
                 reached.append("end of the import")
             reached.append("never")
@@ -110,19 +113,18 @@ def test_a_loss_waits_for_the_end_of_what_must_not_be_disturbed(one_job, engine,
     assert reached == ["end of the import"]
 
 
-def test_a_signal_that_comes_while_a_heartbeat_ends_changes_nothing(one_job, engine, monkeypatch):
-    held = one_job.claim("a")
-    before = signal.getsignal(signal.SIGUSR2)
-    beat = Heartbeat(engine, held, watched=False)
-    with beat:
-        join = beat._threads[0].join
-
-        def interrupted():
+@pytest.mark.parametrize("when", ["while it ends", "when it has ended"])
+def test_a_signal_that_comes_late_changes_nothing(one_job, engine, when):
+    beat, held = Heartbeat(engine, watched=False), one_job.claim("a")
+    with beat.holding(held):
+        beat._lost = held
+        if when == "while it ends":
+            beat.calm()
             signal.raise_signal(signal.SIGUSR2)
-            join()
-
-        monkeypatch.setattr(beat._threads[0], "join", interrupted)
-    assert signal.getsignal(signal.SIGUSR2) == before
+    signal.raise_signal(signal.SIGUSR2)
+    # nor does a signal for one claim stop the next
+    with beat.holding(held):
+        signal.raise_signal(signal.SIGUSR2)
 
 
 def test_the_stage_is_imported_before_anything_may_interrupt_it(one_job, execute, monkeypatch):
@@ -131,8 +133,8 @@ def test_the_stage_is_imported_before_anything_may_interrupt_it(one_job, execute
     real = job_task.importlib.import_module
 
     def spy(name):
-        beat = next(frame for frame in _frames() if "heartbeat" in frame.f_locals).f_locals["heartbeat"]
-        seen.append((name, beat._disturbs))
+        workplace = next(frame for frame in _frames() if "workplace" in frame.f_locals).f_locals["workplace"]
+        seen.append((name, workplace.heartbeat._disturbs))
         return real(name)
 
     monkeypatch.setattr(job_task.importlib, "import_module", spy)

@@ -115,11 +115,7 @@ def test_a_read_sees_one_moment_of_the_database(add_run, engine):
 def test_queues_topped_up_at_the_same_time_ring_for_each_job_once(add_run, engine):
     jobs = {f"j{i}": [] for i in range(100)}
     run = add_run(jobs)
-    bells = [
-        bell.job_id
-        for some in in_threads(4, lambda _: write(engine, lambda session: top_up(session, ("sweep 1",))))
-        for bell in some
-    ]
+    bells = [bell.job_id for some in in_threads(4, lambda _: write(engine, top_up)) for bell in some]
     assert sorted(bells) == sorted(set(bells))
     assert set(bells) <= set(run.jobs.values())
     assert list(run.states.values()).count(JobState.QUEUED) == len(bells) >= 64
@@ -131,15 +127,18 @@ import sys
 from sqlalchemy import select
 from db.dispatch import top_up
 from db.engine import open_engine, reading, write
-from db.jobs import Outcome, Worker, claim, finish
+from db.claims import claim
+from db.jobs import Outcome, Worker, finish
 from db.models import Job, JobState, Run, RunState
 from db.results.tables import Temperature
+from db.shares import Turns
 
 ROWS = {Temperature: [{"exit": k, "expert": "pristine", "temperature": 1.0} for k in (1, 2, 3, 4)]}
 DONE = Outcome(None, ROWS, 1)
 
 
 def work(engine, me):
+    turns = Turns()
     while True:
         with reading(engine) as session:
             active = session.scalar(select(Run.id).where(Run.state == RunState.ACTIVE))
@@ -148,11 +147,11 @@ def work(engine, me):
         if active is None:
             return
         for job_id in jobs:
-            held = write(engine, lambda session: claim(session, job_id, me))
+            held = write(engine, lambda session: claim(session, job_id, me, turns))
             if held is not None:
                 done = write(engine, lambda session: finish(session, held, DONE))
                 os.write(1, f"{done}\\n".encode())  # whole lines: eight processes write
-                write(engine, lambda session: top_up(session, ("sweep 1",)))
+                write(engine, top_up)
 
 
 children = []

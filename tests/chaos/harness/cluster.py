@@ -32,7 +32,6 @@ from harness.postgres import PostgresServer
 from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
 from orchestrator.cluster.reconcile import Reconciler
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
-from tasks.code import codes
 from tasks.doorbell import ring
 
 Answer = TypeVar("Answer")
@@ -218,7 +217,7 @@ class Cluster:
         """Store a run of these jobs and ring for the first of them, as ``orchestrator submit`` does."""
         run_id = submit_graph(self.engine, nodes)
         with create_app(self.variables[BROKER_VARIABLE]) as app:
-            ring(app, write(self.engine, lambda session: top_up(session, codes())))
+            ring(app, write(self.engine, top_up))
         return run_id
 
     # ---- disturbing it ----------------------------------------------------------------------------------

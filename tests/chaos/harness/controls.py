@@ -5,18 +5,18 @@ this worker has. Nothing of this is in the product.
 """
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 
 from kombu.transport import redis
-from sqlalchemy import ColumnElement
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-import db.jobs
 import tasks.heartbeat
 import tasks.job_task
-from db.jobs import Claim, Held, Worker, wanted_code
+from db.jobs import Claim, Worker
 from db.models import Job
+from db.shares import Turns
+from harness.fences import fence_off
 from harness.link import Link
 from workers.acknowledge import QoS
 
@@ -37,22 +37,13 @@ def install() -> None:
         switches[name]()
 
 
-def fence_off() -> None:
-    """A transition asks neither for the attempt nor for the state that it leaves."""
-
-    def any_attempt(held: Held) -> Iterable[ColumnElement[bool]]:
-        return (Job.id == held.job_id,)
-
-    db.jobs._is = any_attempt
-
-
 def code_off() -> None:
-    """A claim takes a job of any code."""
+    """A claim takes a job of any code, and the worker listens where others' doorbells ring."""
     claim = tasks.job_task.claim
 
-    def of_any_code(session: Session, job_id: int, worker: Worker) -> Claim | None:
-        wanted = wanted_code(session, job_id)
-        return claim(session, job_id, replace(worker, codes=(*worker.codes, wanted or "")))
+    def of_any_code(session: Session, job_id: int, worker: Worker, turns: Turns) -> Claim | None:
+        wanted = session.scalar(select(Job.code).where(Job.id == job_id))
+        return claim(session, job_id, replace(worker, codes=(*worker.codes, wanted or "")), turns)
 
     tasks.job_task.claim = of_any_code
 

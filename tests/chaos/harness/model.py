@@ -36,6 +36,7 @@ class Expected:
     started: float = 0.0
     lease: float = 0.0
     rung: float = 0.0
+    rings: int = 0
     worker: str = ""
     overtaken: bool = False
     """A parent was opened again while it ran: as long as it keeps coming back, it may start before that one is done."""
@@ -76,7 +77,8 @@ class Model:
         if job.state not in (READY, QUEUED) or job.not_before > self.now:
             return None
         if any(other.state == RUNNING and other.name == job.name for other in self.jobs.values()):
-            return IntegrityError
+            job.state = READY
+            return None
         job.attempt += 1
         if job.name in self.artifacts:
             self.succeed(job, cached=True)
@@ -94,9 +96,6 @@ class Model:
 
     def succeed(self, job, *, cached):
         job.state, job.cached, job.artifact = SUCCEEDED, cached, self.artifacts[job.name]
-        for other in self.jobs.values():
-            if other.state == QUEUED and other.name == job.name:
-                other.state = READY
         for child in self.of(job.run):
             if child.state == WAITING and not self.unfinished(child):
                 child.state = READY

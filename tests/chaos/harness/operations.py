@@ -40,6 +40,7 @@ from orchestrator.submit.store import submit
 from tasks.app import create_app
 from tasks.code import codes
 from tasks.doorbell import waiting_messages
+from tasks.heartbeat import Heartbeat
 from tasks.job_io import SavedProgress
 from tasks.job_task import Workplace, run_job
 
@@ -183,7 +184,9 @@ def _context(steps: Steps, engine: Engine, store: ArtifactStore, file: Any = Non
 
 
 def _workplace(engine: Engine, store: ArtifactStore) -> Workplace:
-    return Workplace(engine, store, Worker("stepper", "here", os.getpid(), codes()), watched=False)
+    return Workplace(
+        engine, store, Worker("stepper", "here", os.getpid(), codes()), Heartbeat(engine, watched=False)
+    )
 
 
 OPERATIONS: dict[str, Callable[[Steps], Any]] = {
