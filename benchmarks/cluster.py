@@ -1,6 +1,5 @@
 """A shared cluster of real processes for benchmarks: Valkey, a database, one worker and one reconciler."""
 
-import struct
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from harness.postgres import PostgresServer, Programs
 from sqlalchemy import Engine
 
 from benchmarks import CHECKOUT
+from benchmarks.noop import TIMES_VARIABLE
 from db.dispatch import top_up
 from db.engine import open_engine, write
 from db.schema import upgrade
@@ -25,9 +25,6 @@ from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, cr
 from tasks.code import codes
 from tasks.doorbell import ring
 
-BARE_VARIABLE = "BENCHMARK_BARE_TIMES"
-"""The file to which the task ``bare`` appends the time at which it ran, a double of seconds since 1970."""
-TIME = struct.Struct("d")
 LOOK_SECONDS = 0.05
 
 
@@ -91,14 +88,14 @@ class Cluster:
             BROKER_VARIABLE: f"redis+socket://{self.folder / 'valkey.sock'}",
             DATABASE_VARIABLE: self.database_url,
             ARTIFACTS_VARIABLE: (self.folder / "artifacts").as_uri(),
-            BARE_VARIABLE: str(self.bare_times),
+            TIMES_VARIABLE: str(self.times),
             "PYTHONPATH": str(CHECKOUT),
         }
 
     @property
-    def bare_times(self) -> Path:
-        """Where the task ``bare`` leaves its times."""
-        return self.folder / "bare"
+    def times(self) -> Path:
+        """Where no-ops say when they began."""
+        return self.folder / "times"
 
     @cached_property
     def engine(self) -> Engine:

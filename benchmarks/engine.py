@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from benchmarks.cluster import TIME, Cluster, running, wait_for
-from benchmarks.noop import Shape, store_run
+from benchmarks.cluster import Cluster, running, wait_for
+from benchmarks.graphs import Shape, store_run
+from benchmarks.noop import MOMENT, told
 from db.clock import now
 from db.engine import reading
 from db.models import Attempt, Job, JobState, Run, RunState
@@ -47,14 +48,13 @@ def _has_ended(cluster: Cluster, run_id: int) -> bool:
 
 def through_celery(cluster: Cluster, shape: Shape) -> Measured:
     """Execute as many messages of a task that does nothing."""
-    cluster.bare_times.write_bytes(b"")
+    cluster.times.write_bytes(b"")
     before, began = cluster.cpu_seconds(), time.time()
     with cluster.app.producer_or_acquire() as producer:
         for number in range(shape.jobs):
             cluster.app.send_task("bare", args=(number,), queue="cpu", producer=producer, retry=False)
-    wait_for(lambda: cluster.bare_times.stat().st_size == shape.jobs * TIME.size, "the bare tasks")
-    ended = max(moment for (moment,) in TIME.iter_unpack(cluster.bare_times.read_bytes()))
-    return _per_job(cluster, before, ended - began, shape.jobs)
+    wait_for(lambda: cluster.times.stat().st_size == shape.jobs * MOMENT.size, "the bare tasks")
+    return _per_job(cluster, before, max(told(cluster.times)) - began, shape.jobs)
 
 
 def _per_job(cluster: Cluster, before: dict[str, float], seconds: float, jobs: int) -> Measured:
