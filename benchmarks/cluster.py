@@ -22,7 +22,6 @@ from db.engine import open_engine, write
 from db.schema import upgrade
 from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
-from tasks.code import codes
 from tasks.doorbell import ring
 
 LOOK_SECONDS = 0.05
@@ -128,7 +127,7 @@ class Cluster:
 
     def dispatch(self) -> int:
         """Queue ready jobs and ring for them, as ``submit`` does; returns how many."""
-        doorbells = write(self.engine, lambda session: top_up(session, codes()))
+        doorbells = write(self.engine, top_up)
         ring(self.app, doorbells)
         return len(doorbells)
 

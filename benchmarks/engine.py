@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from kombu.entity import Queue
 from sqlalchemy import func, select
 
 from benchmarks.cluster import Cluster, running, wait_for
@@ -50,9 +51,10 @@ def through_celery(cluster: Cluster, shape: Shape) -> Measured:
     """Execute as many messages of a task that does nothing."""
     cluster.times.write_bytes(b"")
     before, began = cluster.cpu_seconds(), time.time()
+    queue = Queue("bare")
     with cluster.app.producer_or_acquire() as producer:
         for number in range(shape.jobs):
-            cluster.app.send_task("bare", args=(number,), queue="cpu", producer=producer, retry=False)
+            cluster.app.send_task("bare", args=(number,), queue=queue, producer=producer, retry=False)
     wait_for(lambda: cluster.times.stat().st_size == shape.jobs * MOMENT.size, "the bare tasks")
     return _per_job(cluster, before, max(told(cluster.times)) - began, shape.jobs)
 

@@ -6,13 +6,15 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, make_url
+from sqlalchemy import URL, CursorResult, Engine, Executable, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from db.errors import StorageError
+from db.limits import LEASE_SECONDS
 
 Result = TypeVar("Result")
 
@@ -20,18 +22,57 @@ PATIENCE_SECONDS = 30.0
 """How long a transaction is retried before the database counts as unreachable."""
 LONGEST_PAUSE_SECONDS = 1.0
 SWITCH_TRIES = 10
-# SQLite has one writer at a time: the others wait this long for their turn, in seconds
-SQLITE_ARGUMENTS = {"timeout": 60}
+BUSY_SECONDS = 5.0
+"""SQLite has one writer at a time: the others wait this long for their turn before they begin anew."""
+STUCK_SECONDS = min(LEASE_SECONDS, PATIENCE_SECONDS) / 2
+"""Postgres ends a transaction whose client says nothing for this long, and a wait for a lock.
+
+Shorter than a lease, so that a worker that is frozen in a transaction holds up its own job alone; and shorter
+than the patience of those that wait for it.
+"""
 POSTGRES_ARGUMENTS = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 2,
     "tcp_user_timeout": 20_000,
+    # of several hosts the one that is no standby; a session that a failover left on a standby is none of ours
+    "target_session_attrs": "read-write",
 }
 """A server that vanishes silently is noticed within 20 s, not after TCP's default of 15 minutes."""
-RETRYABLE_SQLSTATES = ("40P01", "40001", "55P03", "08", "57P01", "57P02", "57P03")
-"""Postgres: deadlock, serialization failure, lock not available; connection lost, server stopping or starting."""
+PASSING_SQLSTATES = (
+    *("40001", "40P01", "55P03"),  # serialization failure, deadlock, lock not available in time
+    *("08", "57P01", "57P02", "57P03"),  # connection lost, server stopping, crashed or starting
+    *(
+        "25006",
+        "25P03",
+        "57014",
+        "57P05",
+    ),  # a standby; a transaction, statement or session ended by a timeout
+    "53",  # too many connections, disk full, out of memory
+)
+"""What passes by itself on Postgres: the transaction is tried again."""
+STANDBY = "25006"
+"""Read only: a failover has made this session's server a standby."""
+PASSING_SQLITE_CODES = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PROTOCOL,  # a race for the log's index
+)
+"""The same for SQLite."""
+
+WRITING = {
+    # with a plain BEGIN, one that reads and then writes is refused as locked where another wrote in between
+    "sqlite": "BEGIN IMMEDIATE",
+}
+READING = {
+    "sqlite": "BEGIN",
+    # the default shows every statement what was committed last; a report of two statements would contradict
+    # itself
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+}
+"""How a transaction opens; Postgres' driver begins one by itself."""
 
 _SESSION: dict[str, Any] = {
     # rows are read after their session has ended
@@ -48,11 +89,12 @@ class Unreachable(StorageError):
     """The database did not answer within the patience allowed."""
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, durable: bool = True) -> Engine:
     """An engine for ``sqlite:///PATH`` or ``postgresql://…``; raises ``DatabaseError`` on any other URL.
 
-    SQLite runs in WAL with ``synchronous=FULL``. Connections are pooled, so an engine belongs to the process
-    that opened it: a worker opens its own in each child, after the fork.
+    Connections are pooled, so an engine belongs to the process that opened it: a worker opens its own in each
+    child, after the fork. What is not ``durable`` does not wait for the disk: when power fails the last commits
+    may be lost, never part of one. That is for workers, whose lost commits are jobs that run again.
     """
     try:
         address = make_url(url)
@@ -61,47 +103,64 @@ def open_engine(url: str) -> Engine:
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() not in ("sqlite", "postgresql"):
             raise DatabaseError(f"database '{address}': use sqlite:///PATH or postgresql://USER@HOST/NAME.")
-        arguments = SQLITE_ARGUMENTS if address.get_backend_name() == "sqlite" else POSTGRES_ARGUMENTS
-        # pooled, since opening SQLite costs more than a transaction; the ping replaces connections that a
-        # restarted server has closed
-        engine = create_engine(
-            address, pool_size=2, max_overflow=30, pool_pre_ping=True, connect_args=arguments
-        )
+        is_sqlite = address.get_backend_name() == "sqlite"
+        arguments = {"timeout": BUSY_SECONDS} if is_sqlite else _postgres_arguments(address, durable)
+        # pooled, since opening SQLite costs more than a transaction; no ping, which costs half of one: a
+        # connection that a restarted server has closed fails once, and with it goes the whole pool
+        engine = create_engine(address, pool_size=2, max_overflow=30, connect_args=arguments)
     except (ArgumentError, NoSuchModuleError, ValueError):
         # a URL that does not parse may still hold a password
         shown = re.sub("://.*@", "://***@", url)
         raise DatabaseError(f"database '{shown}': not a database URL such as sqlite:///PATH.") from None
     except ModuleNotFoundError as error:
         raise DatabaseError(f"database '{address}': {error}. pip install 'orchestrator[postgres]'.") from None
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    if is_sqlite:
+        # the pool's; one listener of the engine's own would cost every transaction 15 µs and every statement 2
+        event.listen(engine, "connect", partial(_configure_sqlite, durable))
     return engine
+
+
+def _postgres_arguments(address: URL, durable: bool) -> dict[str, Any]:
+    """Of the connection; whatever the URL says itself stays as it says."""
+    milliseconds = round(1000 * STUCK_SECONDS)
+    settings = {
+        "idle_in_transaction_session_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "synchronous_commit": "on" if durable else "off",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    return {
+        name: value
+        for name, value in (POSTGRES_ARGUMENTS | {"options": options}).items()
+        if name not in address.query
+    }
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """A session in one write transaction (SQLite: BEGIN IMMEDIATE), committed at the end."""
     with Session(engine, **_SESSION) as session, session.begin():
+        _open(session, engine, WRITING)
         yield session
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A session in one read transaction: it sees one moment, and on SQLite takes no write lock."""
-    options: dict[str, Any] = {"reads_only": True}
-    if engine.dialect.name == "postgresql":
-        # the default shows every statement what was committed last; a report of two statements would
-        # contradict itself
-        options["isolation_level"] = "REPEATABLE READ"
-    with Session(engine.execution_options(**options), **_SESSION) as session:
+    with Session(engine, **_SESSION) as session:
+        _open(session, engine, READING)
         yield session
+
+
+def _open(session: Session, engine: Engine, openings: Mapping[str, str]) -> None:
+    if opening := openings.get(engine.dialect.name):
+        session.connection().exec_driver_sql(opening)
 
 
 def write(
     engine: Engine, function: Callable[[Session], Result], patience_seconds: float = PATIENCE_SECONDS
 ) -> Result:
-    """Run ``function(session)`` in one write transaction; rerun it whole on a deadlock or a lost connection.
+    """Run ``function(session)`` in one write transaction; rerun it whole on whatever passes by itself.
 
     A commit whose answer was lost may have happened: every function passed here is guarded, so that a second
     run changes nothing. Raises ``Unreachable`` when patience runs out.
@@ -138,6 +197,8 @@ def _patiently(
         except DBAPIError as error:
             if not _retryable(error):
                 raise
+            if getattr(error.orig, "sqlstate", None) == STANDBY:
+                engine.dispose()  # whose other sessions lead there, too
             if time.monotonic() > deadline:
                 reason = str(error.orig).strip().splitlines()[0]
                 raise Unreachable(f"database '{engine.url}': {reason}. Is it running?") from error
@@ -147,20 +208,21 @@ def _patiently(
 
 
 def _retryable(error: DBAPIError) -> bool:
-    """A deadlock, or a connection that was lost or could not be made; psycopg gives the latter no SQLSTATE."""
+    """Whether it passes by itself, or the connection was lost or could not be made."""
+    if isinstance(error.orig, sqlite3.Error):
+        # the low byte: the others say more, for example where an I/O error was
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in PASSING_SQLITE_CODES
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is None:
-        # SQLite has no such case: its busy timeout has waited already, so what it raises is final
-        unanswered = isinstance(error, OperationalError) and type(error.orig).__module__.startswith("psycopg")
-        return error.connection_invalidated or unanswered
-    return str(sqlstate).startswith(RETRYABLE_SQLSTATES)
+        # psycopg's for a connection that could not be made
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    return str(sqlstate).startswith(PASSING_SQLSTATES)
 
 
-def _configure_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions begin where SQLAlchemy says so
+def _configure_sqlite(durable: bool, connection: Any, _: Any) -> None:
     # each belongs to the connection, not to the file: in WAL anything below FULL may lose the last commits
     # when power fails, and SQLite checks no foreign keys unless asked to
-    for pragma in ("synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+    for pragma in (f"synchronous={'FULL' if durable else 'NORMAL'}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
     _use_write_ahead_log(connection)
 
@@ -175,9 +237,3 @@ def _use_write_ahead_log(connection: Any) -> None:
             if attempt == SWITCH_TRIES - 1:
                 raise
             time.sleep(random.uniform(0, 0.02 * 2**attempt))
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reads_only = connection.get_execution_options().get("reads_only", False)
-    # with a plain BEGIN, one that reads and then writes is refused as locked where another wrote in between
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError as SqlDatabaseError
 from sqlalchemy.exc import OperationalError
 
-from db.engine import DatabaseError
+from db.engine import DatabaseError, reading, writing
 from db.results.published import write_down
 from db.results.views import VIEWS
 
@@ -33,12 +33,15 @@ def upgrade(engine: Engine) -> None:
     """
     try:
         # nearly always there is nothing to do, and a look takes no write lock
-        with engine.execution_options(reads_only=True).connect() as connection:
-            if _revision(connection, engine) == HEAD:
+        with reading(engine) as session:
+            if _revision(session.connection(), engine) == HEAD:
                 return
-        with engine.begin() as connection:
+        with writing(engine) as session:
+            connection = session.connection()
             # SQLite needs no lock of its own: BEGIN IMMEDIATE lets one process in at a time
             if engine.dialect.name == "postgresql":
+                # a migration takes as long as it takes
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             # looked at again, since another process may have migrated while this one waited
             if _revision(connection, engine) != HEAD:

@@ -9,12 +9,17 @@ from functools import partial
 from typing import TypeVar
 
 from celery import Celery
+from celery.exceptions import CeleryError
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
 from db.dispatch import Doorbell, has_silent, ring_again, top_up
-from db.engine import Unreachable, read, write
+from db.engine import read, write
+from db.errors import StorageError
 from db.graph import drifted, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
@@ -30,6 +35,9 @@ ROUND_SECONDS = 1.0
 RING_AGAIN_SECONDS = 10.0
 """A queued job whose message may be lost is rung for again after this long, and after twice as long each time."""
 AUDIT_ROUNDS = 15
+
+TROUBLES = (StorageError, SQLAlchemyError, CeleryError, KombuError, RedisError, OSError)
+"""What goes wrong outside this code, and may pass."""
 
 
 @dataclass
@@ -66,12 +74,20 @@ class Reconciler:
         self.last_round = time.time()
 
     def forever(self) -> None:
-        """Run rounds until the process is told to stop; waits while the database is unreachable."""
+        """Run rounds until the process is told to stop, whatever database, broker and files do meanwhile."""
+        told: set[str] = set()
         while True:
             try:
                 self.once()
-            except Unreachable as error:
-                log.warning("waiting: %s", error)
+            except TROUBLES as error:
+                # the same trouble comes back every second
+                if (trouble := _in_a_line(error)) not in told:
+                    log.warning("waiting: %s", trouble)
+                    told.add(trouble)
+            else:
+                if told:
+                    log.warning("waiting no longer")
+                told.clear()
             time.sleep(ROUND_SECONDS)
 
     def _forgive(self, since: float) -> None:
@@ -118,6 +134,11 @@ class Reconciler:
             # a worker that was killed between its commit and the deletion leaves one
             if read(self.engine, partial(has_artifact, key=key)):
                 path.unlink(missing_ok=True)
+
+
+def _in_a_line(error: Exception) -> str:
+    # of the database's own errors without the statement, whose values differ from round to round
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _settle(session: Session) -> None:

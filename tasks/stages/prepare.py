@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from db.engine import reading
+from db import engine
 from db.models import IMAGE_FILE_COLUMNS, Dataset, Image, Run
 from early_exit.dataset import ImageFile, InputChanged, read
 from early_exit.images import decode, fit, resize_to, squash
@@ -34,7 +35,7 @@ def compute(params: Prepare, context: JobContext) -> Output:
 
 
 def _images(params: Prepare, context: JobContext) -> tuple[Path, list[ImageFile]]:
-    with reading(context.engine) as session:
+    def listed(session: Session) -> tuple[str, list[ImageFile]]:
         dataset = session.scalars(
             select(Dataset).join(Run, Run.dataset_id == Dataset.id).where(Run.id == context.claim.run_id)
         ).one()
@@ -44,4 +45,7 @@ def _images(params: Prepare, context: JobContext) -> tuple[Path, list[ImageFile]
             .order_by(Image.index)  # the order that shards are cut in
             .slice(params.start, params.stop)
         ).all()
-    return Path(dataset.uri), [ImageFile(*row) for row in rows]
+        return dataset.uri, [ImageFile(*row) for row in rows]
+
+    root, images = engine.read(context.engine, listed)
+    return Path(root), images

@@ -18,7 +18,7 @@ from harness.graph import Node, layered
 from harness.link import Link
 from harness.member import Member
 from harness.oracle import assert_invariants, numbers, undisturbed
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 import db.engine
@@ -201,6 +201,25 @@ def test_a_statement_after_a_stop_is_tried_again_and_without_that_it_fails(new_p
     tries_once()
     with pytest.raises(OperationalError):
         write(engine, ask)
+    engine.dispose()
+
+
+def test_sessions_that_a_restart_has_closed_are_replaced(new_postgres):
+    """Both of the pool, though only one of them is seen to be dead."""
+    server, barrier = new_postgres(), threading.Barrier(2)
+    engine = open_engine(server.url("postgres"))
+    sessions = text("SELECT pg_backend_pid()")
+
+    def together(session):
+        barrier.wait(60)
+        return session.scalar(sessions)
+
+    before = set(in_threads([lambda: write(engine, together)] * 2))
+    assert len(before) == engine.pool.checkedin() == 2
+    server.stop()
+    server.start()
+    after = [write(engine, lambda session: session.scalar(sessions)) for _ in range(2)]
+    assert before.isdisjoint(after)
     engine.dispose()
 
 
@@ -516,11 +535,11 @@ class TestSqlite:
         assert [count(engine, table) for table in ("attempts", "artifacts", "temperatures")] == [64, 64, 256]
 
     def test_a_transaction_that_begins_without_the_lock_finds_the_database_locked(
-        self, engine, numbers_table
+        self, engine, numbers_table, tries_once, monkeypatch
     ):
         """The control: BEGIN instead of BEGIN IMMEDIATE, and a read before the write."""
-        event.remove(engine, "begin", db.engine._begin_sqlite)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        monkeypatch.setattr(db.engine, "WRITING", {"sqlite": "BEGIN"})
+        tries_once()
         barrier = threading.Barrier(2)
 
         def change(session):
