@@ -63,6 +63,11 @@ def _take(*chosen: ColumnElement[bool]) -> Update:
         .returning(
             *(Job.id, Job.run_id, Job.attempt, Job.token, Job.stage, Job.queue, Job.code),
             *(Job.label, Job.key, Job.params, Job.alone),
+            # as text, since SQLAlchemy leaves the tables' names out of what SQLite returns
+            literal_column("(SELECT a.id FROM artifacts AS a WHERE a.key = jobs.key)"),
+            literal_column(
+                "EXISTS (SELECT 1 FROM job_dependencies AS d WHERE d.child_id = jobs.id AND d.reads)"
+            ),
         )
     )
 
@@ -100,7 +105,6 @@ _UNQUEUE = (
 )
 _UNQUEUE_TWIN = _UNQUEUE.where(exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)))
 _WHERE_IT_IS = select(Job.run_id, Job.stage).where(Job.id == bindparam("job"))
-_ARTIFACT = select(Artifact.id).where(Artifact.key == bindparam("of_key"))
 _BEGIN = insert(Attempt).values(started_at=now())
 _INPUTS = (
     select(Job.id, Job.stage, Job.params, Job.artifact_id, Artifact.uri, Artifact.sha256)
@@ -179,10 +183,8 @@ def _hold() -> dict[str, Any]:
 
 def _begin(session: Session, row: Row[*tuple[Any, ...]], worker: Worker) -> Claim | None:
     """Begin the attempt at a job that was taken; None where its artifact is there and it has succeeded."""
-    taken = Claim(*row[:11])
-    # after the update, which on Postgres waits for another run's attempt at this key to commit, so that its
-    # artifact is seen here
-    artifact_id = execute(session, _ARTIFACT, of_key=taken.key).scalar()
+    *taken_as, artifact_id, has_inputs = row
+    taken = Claim(*taken_as)
     if artifact_id is not None:
         # no row in attempts, since nothing was executed
         succeed(session, taken, artifact_id, cached=True)
@@ -197,6 +199,8 @@ def _begin(session: Session, row: Row[*tuple[Any, ...]], worker: Worker) -> Clai
         host=worker.host,
         process=worker.process,
     )
+    if not has_inputs:
+        return taken
     inputs = execute(session, _INPUTS, job=taken.job_id)
     return replace(taken, inputs=tuple(JobInput(*row) for row in inputs))
 

@@ -155,8 +155,11 @@ def saved_progress(session: Session, held: Held) -> bool:
     return execute(session, _FORGET_LOSSES, **_of(held)).one_or_none() is not None
 
 
-def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
-    """Write artifact, rows and success together and release the children; False where fenced out."""
+def finish(session: Session, claim: Claim, outcome: Outcome, *, run_goes_on: bool = False) -> bool:
+    """Write artifact, rows and success together and release the children; False where fenced out.
+
+    ``run_goes_on``: another job of the run was claimed in this transaction, so that it cannot end here.
+    """
     file = outcome.file
     made = execute(
         session,
@@ -176,7 +179,7 @@ def finish(session: Session, claim: Claim, outcome: Outcome) -> bool:
     if not succeed(session, claim, made, cached=False):
         return False
     _close(session, claim, "succeeded", memory=outcome.peak_memory_bytes)
-    deliver(session, claim)
+    deliver(session, claim, run_goes_on=run_goes_on)
     return True
 
 
@@ -186,10 +189,11 @@ def succeed(session: Session, held: Held, artifact_id: int | None, *, cached: bo
     return done.one_or_none() is not None
 
 
-def deliver(session: Session, held: Held) -> None:
+def deliver(session: Session, held: Held, *, run_goes_on: bool = False) -> None:
     """Release whatever waited for a job that has succeeded, or end its run."""
     # last of all, since other parents of the same children wait for their rows
-    if not release_children(session, held.job_id):
+    released = release_children(session, held.job_id)
+    if not (released or run_goes_on):
         settle_run(session, held.run_id)
 
 

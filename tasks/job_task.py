@@ -153,7 +153,8 @@ def _finish(workplace: Workplace, held: Claim, outcome: Outcome, until: float) -
     def end(session: Session, *, claims: bool) -> Claim | None:
         # before the finish, which locks the rows of children that other processes wait for
         following = claim_next(session, held, workplace.worker, workplace.turns) if claims else None
-        if not finish(session, held, outcome):
+        goes_on = following is not None and following.run_id == held.run_id
+        if not finish(session, held, outcome, run_goes_on=goes_on):
             raise _FencedOut
         return following
 
