@@ -1,40 +1,70 @@
-"""What the end of one job means for the rest of its graph: counters of unfinished parents, and skipping."""
+"""What the end of one job means for the rest of its graph: counters of unfinished parents, and skipping.
 
+A child that reads its parent waits until it has succeeded; one that only comes after it waits until it has ended,
+however. ``waiting_for`` counts both kinds in jobs that wait or were skipped; in all others it says nothing.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, literal_column, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Subquery,
+    Update,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    union,
+    update,
+)
+from sqlalchemy.orm import Session
 
-from db.models import OPEN, Base, Job, JobDependency, JobState, in_state
+from db.models import OPEN, Base, JobState, in_state
 
 JOBS = Base.metadata.tables["jobs"]
-jobs, edges = JOBS.c, Base.metadata.tables["job_dependencies"].c
+EDGES = Base.metadata.tables["job_dependencies"]
+jobs, edges = JOBS.c, EDGES.c
 
-_CHILDREN = (
-    select(jobs.id)
-    .where(
-        jobs.id.in_(select(edges.child_id).where(edges.parent_id == bindparam("parent"))),
-        # skipped ones too: their counters are audited like those of open jobs
-        in_state(JobState.WAITING, JobState.SKIPPED, of=jobs),
-    )
-    # in id order, so that two parents cannot deadlock; SQLite, where one transaction writes at a time, leaves it out
-    .order_by(jobs.id)
-    .with_for_update()
-)
+_counted = in_state(JobState.WAITING, JobState.SKIPPED, of=jobs)
+_waits = in_state(JobState.WAITING, of=jobs)
+
+
+def _in_order(which: ColumnElement[bool]) -> Select[int]:
+    """Jobs, locked in id order, so that two transactions cannot deadlock.
+
+    SQLite, where one transaction writes at a time, leaves the lock out.
+    """
+    return select(jobs.id).where(which).order_by(jobs.id).with_for_update()
+
+
+def lock(session: Session, which: ColumnElement[bool]) -> None:
+    """Lock jobs in id order, so that two transactions cannot deadlock, and fetch none of them."""
+    session.execute(select(func.count()).select_from(_in_order(which).subquery()))
+
+
+def _less(count: ColumnElement[int] | int) -> dict[str, ColumnElement[Any]]:
+    """``count`` parents less to wait for; an UPDATE sees the values from before it."""
+    ready = literal_column("'ready'", jobs.state.type)
+    return {
+        "waiting_for": jobs.waiting_for - count,
+        "state": case((_waits & (jobs.waiting_for == count), ready), else_=jobs.state),
+    }
+
+
+# ---- success ------------------------------------------------------------------------------------------
+
+_children = select(edges.child_id).where(edges.parent_id == bindparam("job"))
 _RELEASE = (
     update(JOBS)
-    .where(jobs.id.in_(_CHILDREN))
-    .values(
-        waiting_for=jobs.waiting_for - 1,
-        # 1, not 0: an UPDATE sees the values from before it
-        state=case(
-            (
-                in_state(JobState.WAITING, of=jobs) & (jobs.waiting_for == 1),
-                literal_column("'ready'", jobs.state.type),
-            ),
-            else_=jobs.state,
-        ),
-    )
+    .where(jobs.id.in_(_in_order(jobs.id.in_(_children) & _counted & (jobs.waiting_for > 0))))
+    .values(_less(1))
     .returning(jobs.state)
 )
 
@@ -44,77 +74,132 @@ def release_children(session: Session, job_id: int) -> bool:
 
     The children's rows stay locked until the transaction ends, and all parents of a child want its row.
     """
-    return JobState.READY in session.scalars(_RELEASE, {"parent": job_id}).all()
+    return JobState.READY in session.scalars(_RELEASE, {"job": job_id}).all()
 
 
-def skip_descendants(session: Session, job_id: int) -> None:
-    """Skip everything that waits for a failed job, at any depth, but not by way of jobs that continue."""
-    below = (
-        select(JobDependency.child_id.label("id"))
-        .where(JobDependency.parent_id == job_id)
-        .cte("below", recursive=True)
+# ---- failure ------------------------------------------------------------------------------------------
+
+
+def _cone() -> CTE:
+    """What waits for a job's result, at any depth, but not by way of jobs that continue or were skipped before."""
+    readers = (
+        select(edges.child_id.label("id")).join(JOBS, jobs.id == edges.child_id).where(edges.reads, _waits)
     )
+    first = readers.where(edges.parent_id == bindparam("job")).cte("cone", recursive=True)
     # UNION, not UNION ALL: a job that is reached over many paths is followed once
-    below = below.union(
-        select(JobDependency.child_id)
-        .join(below, JobDependency.parent_id == below.c.id)
-        .join(Job, Job.id == below.c.id)
-        .where(Job.state.in_((JobState.WAITING, JobState.SKIPPED))),
+    return first.union(readers.join(first, edges.parent_id == first.c.id))
+
+
+def _skipping() -> tuple[Select[int], Update, Update]:
+    """Lock what changes, release what comes after the jobs that end here, skip those that wait for a result."""
+    cone = _cone()
+    # ``ended``, and all that is skipped
+    ends = union(select(cone.c.id), select(bindparam("ended", type_=Integer)))
+    after = select(edges.child_id).where(~edges.reads, edges.parent_id.in_(ends))
+    locked = _in_order(jobs.id.in_(union(select(cone.c.id), after))).subquery()
+    counts = after.add_columns(func.count().label("ended")).group_by(edges.child_id).subquery()
+    release = (
+        update(JOBS)
+        .where(jobs.id == counts.c.child_id, _counted, jobs.waiting_for >= counts.c.ended)
+        .values(_less(counts.c.ended))
+        .returning(jobs.state)
     )
-    session.execute(
-        update(Job)
-        .where(Job.id.in_(select(below.c.id)), Job.state == JobState.WAITING)
-        .values(state=JobState.SKIPPED, error=f"skipped: it depends on job {job_id}, which failed")
+    skipped = literal_column("'skipped'", jobs.state.type)
+    skip = (
+        update(JOBS)
+        .where(jobs.id.in_(select(cone.c.id)), _waits)
+        .values(state=skipped, error=bindparam("why", type_=String))
+    )
+    return select(func.count()).select_from(locked), release, skip
+
+
+_LOCK, _RELEASE_AFTER, _SKIP = _skipping()
+
+
+def skip_descendants(session: Session, job_id: int) -> bool:
+    """Tell a job's descendants that it has failed: whatever waits for its result, at any depth, is skipped.
+
+    What only came after the failed job or a skipped one waits for it no longer; whether one of those became ready.
+    """
+    return _skip(session, {"job": job_id, "ended": job_id, "why": _why(job_id)})
+
+
+def _why(job_id: int) -> str:
+    return f"skipped: it depends on job {job_id}, which failed"
+
+
+def _skip(session: Session, values: dict[str, Any]) -> bool:
+    session.execute(_LOCK, values)
+    # before their parents are skipped, since afterwards nothing tells these from those that were skipped before
+    released = session.scalars(_RELEASE_AFTER, values).all()
+    session.execute(_SKIP, values)
+    return JobState.READY in released
+
+
+# ---- counting again -----------------------------------------------------------------------------------
+
+PARENTS = JOBS.alias("parents")
+parents = PARENTS.c
+_wanting = edges.reads & (parents.state != literal_column("'succeeded'"))
+_hopeless = edges.reads & in_state(JobState.FAILED, JobState.SKIPPED, of=parents)
+_unfinished = func.count(case((in_state(*OPEN, of=parents) | _wanting, 1)))
+_cause = func.min(case((_hopeless, parents.id)))
+_settled = in_state(JobState.WAITING, JobState.READY, JobState.QUEUED, JobState.SKIPPED, of=jobs)
+"""A running attempt goes on even while one of its inputs is made again."""
+
+
+def _drift(which: ColumnElement[bool]) -> Subquery:
+    """Jobs whose counter is wrong, or that wait for what will not come: what it should be, and a ``cause``."""
+    wrong = (
+        jobs.waiting_for != _unfinished,
+        _waits & ((_unfinished == 0) | (_cause.is_not(None))),
+        in_state(JobState.READY, JobState.QUEUED, of=jobs) & (_unfinished > 0),
+    )
+    return (
+        select(jobs.id, jobs.state, _unfinished.label("unfinished"), _cause.label("cause"))
+        .outerjoin_from(JOBS, EDGES, edges.child_id == jobs.id)
+        .outerjoin(PARENTS, parents.id == edges.parent_id)
+        .where(which, _settled)
+        .group_by(jobs.id)
+        .having(or_(*wrong))
+        .subquery()
     )
 
 
-COUNTED = (*OPEN, JobState.SKIPPED)
-"""States in which ``waiting_for`` says how many parents have not succeeded."""
+def drifted(session: Session, run_id: int) -> list[int]:
+    """The jobs of a run whose counter is wrong; waits for nobody."""
+    return list(session.scalars(select(_drift(jobs.run_id == run_id).c.id)))
 
 
 def recount(session: Session, run_id: int) -> int:
-    """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many had drifted."""
-    # in id order, as release_children locks, so that the two cannot deadlock
-    locked = select(Job.id).where(Job.run_id == run_id, Job.state.in_(COUNTED)).order_by(Job.id)
-    session.execute(locked.with_for_update()).all()
-    found = drifted(session, run_id)
-    if found:
-        session.execute(update(Job), found)
-    # A job that was running when an input failed for good has come back to wait for it.
-    for failed in session.scalars(
-        select(Job.id).where(Job.run_id == run_id, Job.state == JobState.FAILED)
-    ).all():
-        skip_descendants(session, failed)
-    return len(found)
+    """Rebuild ``waiting_for`` of a run's open and skipped jobs from the graph; returns how many were wrong."""
+    return _recount(session, jobs.run_id == run_id)
 
 
-def drifted(session: Session, run_id: int) -> list[dict[str, Any]]:
-    """The jobs whose counter is wrong, each with ``waiting_for`` and ``state`` as they should be.
+def recount_around(session: Session, job_ids: Collection[int]) -> int:
+    """As ``recount``, of these jobs and of their children."""
+    children = select(edges.child_id).where(edges.parent_id.in_(job_ids))
+    return _recount(session, jobs.id.in_(children.union(select(jobs.id).where(jobs.id.in_(job_ids)))))
 
-    Counted here, not in SQL: without statistics for a new table, the database would scan all jobs for each job.
-    """
-    parent = aliased(Job)
-    edges = (
-        select(JobDependency.child_id, func.count())
-        .join(parent, parent.id == JobDependency.parent_id)
-        .where(parent.run_id == run_id, parent.state != JobState.SUCCEEDED)
-        .group_by(JobDependency.child_id)
+
+def _recount(session: Session, which: ColumnElement[bool]) -> int:
+    lock(session, which & _settled)
+    drift = _drift(which)
+    ready, waiting = (literal_column(f"'{state}'", jobs.state.type) for state in ("ready", "waiting"))
+    state = case(
+        (in_state(JobState.SKIPPED, of=jobs), jobs.state),
+        (drift.c.unfinished > 0, waiting),
+        (_waits, ready),
+        else_=jobs.state,
     )
-    unfinished = dict(session.execute(edges).all())
-    jobs = select(Job.id, Job.state, Job.waiting_for).where(Job.run_id == run_id, Job.state.in_(COUNTED))
-    return [
-        {"id": job_id, "waiting_for": count, "state": _counted(state, count)}
-        for job_id, state, counter in session.execute(jobs.order_by(Job.id))
-        # a running attempt goes on even while one of its inputs is made again
-        if state != JobState.RUNNING
-        and (counter != (count := unfinished.get(job_id, 0)) or _counted(state, count) != state)
-    ]
-
-
-def _counted(state: JobState, unfinished: int) -> JobState:
-    """The state of a job in ``state`` with so many unfinished parents."""
-    if state == JobState.SKIPPED:
-        return state
-    if unfinished:
-        return JobState.WAITING
-    return JobState.READY if state == JobState.WAITING else state
+    rebuild = update(JOBS).where(jobs.id == drift.c.id).values(waiting_for=drift.c.unfinished, state=state)
+    wrong = session.connection().execute(rebuild).rowcount
+    if wrong:
+        # a job that was running when its input failed for good has come back to wait for it
+        causes = select(jobs.id, jobs.state, jobs.error).where(jobs.id.in_(select(drift.c.cause)))
+        for cause, state, error in session.execute(causes).all():
+            _skip(
+                session,
+                {"job": cause, "ended": None, "why": error if state == JobState.SKIPPED else _why(cause)},
+            )
+    return wrong

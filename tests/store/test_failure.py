@@ -79,6 +79,44 @@ def test_a_failure_in_one_run_leaves_another_runs_jobs_alone(add_run):
     assert (one.state, other.state) == (RunState.FAILED, RunState.SUCCEEDED)
 
 
+def test_what_only_comes_after_a_failed_job_is_not_skipped_with_it(add_run):
+    run = add_run({"a": [], "b": [], "c": ["b"], "d": ["c"]}, after={"c": ["a"]})
+    run.do("b")
+    assert run.states["c"] == JobState.WAITING
+    run.fail(run.claim("a"))
+    assert run.states["c"] == JobState.READY
+    run.do("c")
+    run.do("d")
+    assert run.states == dict.fromkeys("bcd", JobState.SUCCEEDED) | {"a": JobState.FAILED}
+    assert run.state == RunState.FAILED
+
+
+def test_what_only_comes_after_skipped_jobs_waits_for_them_no_longer(add_run):
+    run = add_run(
+        {"a": [], "b": ["a"], "c": ["b"], "later": [], "reader": ["c"]},
+        after={"later": ["b", "c"], "reader": ["b"]},
+    )
+    assert run.job("later").waiting_for == 2
+    run.fail(run.claim("a"))
+    assert run.states == {
+        "a": JobState.FAILED,
+        "b": JobState.SKIPPED,
+        "c": JobState.SKIPPED,
+        "later": JobState.READY,
+        "reader": JobState.SKIPPED,
+    }
+    assert run.all("waiting_for") == {"a": 0, "b": 1, "c": 1, "later": 0, "reader": 1}
+
+
+def test_a_job_that_two_failures_skip_releases_what_comes_after_it_once(add_run):
+    run = add_run({"a": [], "b": [], "c": ["a", "b"], "x": [], "later": []}, after={"later": ["c", "x"]})
+    run.fail(run.claim("a"))
+    run.fail(run.claim("b"))
+    assert (run.states["later"], run.job("later").waiting_for) == (JobState.WAITING, 1)
+    run.fail(run.claim("x"))
+    assert run.states["later"] == JobState.READY
+
+
 # ---- lost workers -------------------------------------------------------------------------------------
 
 

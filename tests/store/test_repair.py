@@ -187,6 +187,16 @@ def test_what_has_its_inputs_goes_on_when_an_input_of_theirs_cannot_be_made_agai
     assert run.state == RunState.FAILED
 
 
+def test_what_comes_after_a_job_that_is_made_again_waits_for_it_again(add_run):
+    run = add_run({"a": [], "b": ["a"], "later": []}, after={"later": ["a"]})
+    run.do("a", FILE)
+    assert run.states["later"] == JobState.READY
+    assert set_aside(run, run.claim("b"))
+    assert (run.states["later"], run.job("later").waiting_for) == (JobState.WAITING, 1)
+    run.fail(run.claim("a"))
+    assert run.states == {"a": JobState.FAILED, "b": JobState.SKIPPED, "later": JobState.READY}
+
+
 # ---- counters -----------------------------------------------------------------------------------------
 
 
@@ -215,6 +225,20 @@ def test_recount_rebuilds_counters_that_drifted(drifted_run, engine):
     assert write(engine, lambda session: recount(session, drifted_run.id)) == 0
 
 
+def test_recount_skips_what_waits_for_an_input_that_will_not_come(add_run, engine):
+    """As after a failure beside a recount: neither sees what the other does."""
+    run = add_run({"a": [], "b": ["a"], "c": ["b"], "x": [], "later": []}, after={"later": ["b", "x"]})
+    run.set("b", state="running", lease_until=1e12)
+    run.fail(run.claim("a"))
+    run.set("b", state="waiting", waiting_for=1, lease_until=None)
+    assert read(engine, lambda session: drifted(session, run.id)) == [run.jobs["b"]]
+    assert write(engine, lambda session: recount(session, run.id)) == 1
+    assert (run.states["b"], run.states["c"]) == (JobState.SKIPPED, JobState.SKIPPED)
+    assert run.job("c").error == run.job("b").error
+    assert (run.states["later"], run.job("later").waiting_for) == (JobState.WAITING, 1)
+    assert write(engine, lambda session: recount(session, run.id)) == 0
+
+
 def test_recount_leaves_other_runs_alone(drifted_run, add_run, engine):
     other = add_run({"x": [], "y": ["x"]})
     other.set("y", waiting_for=5)
@@ -227,7 +251,7 @@ def test_looking_for_drift_waits_for_nobody(drifted_run, engine):
     with writing(engine) as session:
         session.execute(update(Job).values(error="under way"))
         found = read(engine, lambda session: drifted(session, drifted_run.id))
-    assert {job["id"] for job in found} == {drifted_run.job(name).id for name in ("late", "deaf", "early")}
+    assert set(found) == {drifted_run.jobs[name] for name in ("late", "deaf", "early")}
 
 
 def test_recount_finds_nothing_wrong_with_an_untouched_run(add_run, engine):

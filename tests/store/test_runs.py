@@ -105,6 +105,25 @@ def test_a_failed_run_is_retried_with_all_that_was_skipped(add_run, retry_it):
     assert run.state == RunState.SUCCEEDED
 
 
+def test_what_comes_after_a_job_that_is_tried_again_waits_for_it_again(add_run, retry_it):
+    run = add_run({"a": [], "b": ["a"], "done": [], "later": []}, after={"done": ["a"], "later": ["a", "b"]})
+    run.fail(run.claim("a"))
+    run.do("done")
+    run.fail(run.claim("later"))
+    assert run.state == RunState.FAILED
+    assert retry_it(run) == 3
+    assert run.states == {
+        "a": JobState.READY,
+        "b": JobState.WAITING,
+        "done": JobState.SUCCEEDED,
+        "later": JobState.WAITING,
+    }
+    assert run.all("waiting_for") == {"a": 0, "b": 1, "done": 0, "later": 2}
+    for name in ("a", "b", "later"):
+        run.do(name)
+    assert run.state == RunState.SUCCEEDED
+
+
 def test_a_retry_of_a_run_that_succeeded_or_is_active_does_nothing(add_run, retry_it):
     run = add_run({"a": []})
     assert retry_it(run) == 0

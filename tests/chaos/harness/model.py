@@ -15,7 +15,7 @@ WAITING, READY, QUEUED, RUNNING = OPEN
 SUCCEEDED, FAILED, SKIPPED = JobState.SUCCEEDED, JobState.FAILED, JobState.SKIPPED
 PLANS = (
     {"a": ("", ""), "b": ("a", ""), "C": ("ab", "")},
-    {"a": ("", ""), "b": ("a", ""), "D": ("a", ""), "E": ("b", "D")},
+    {"a": ("", ""), "b": ("a", ""), "D": ("a", ""), "E": ("b", "D"), "F": ("", "D")},
 )
 """By name what a job reads, and what it only waits for; capitals leave rows. Equal names have equal keys."""
 
@@ -56,7 +56,12 @@ class Model:
         return [other for other in self.of(job.run) if other.name in (reads if read else reads + after)]
 
     def unfinished(self, job):
-        return sum(parent.state != SUCCEEDED for parent in self.parents(job))
+        """How many parents it waits for: what it reads until that has succeeded, the others until they have ended."""
+        read = self.parents(job, read=True)
+        return sum(
+            parent.state in OPEN or (parent in read and parent.state != SUCCEEDED)
+            for parent in self.parents(job)
+        )
 
     def submit(self, run, plan):
         self.runs[run] = SimpleNamespace(plan=plan, state=RunState.ACTIVE)
@@ -96,15 +101,19 @@ class Model:
 
     def succeed(self, job, *, cached):
         job.state, job.cached, job.artifact = SUCCEEDED, cached, self.artifacts[job.name]
-        for child in self.of(job.run):
-            if child.state == WAITING and not self.unfinished(child):
-                child.state = READY
+        self.release(job.run)
         self.settle(job.run)
+
+    def release(self, run):
+        for job in self.of(run):
+            if job.state == WAITING and not self.unfinished(job):
+                job.state = READY
 
     def end_badly(self, job, *, again):
         job.state = READY if again else FAILED
         if not again:
             self.skip_below(job)
+            self.release(job.run)
             self.settle(job.run)
 
     def fail(self, job, *, retry):
@@ -128,7 +137,7 @@ class Model:
 
     def skip_below(self, job):
         for child in self.of(job.run):
-            if job in self.parents(child):
+            if job in self.parents(child, read=True):
                 if child.state == WAITING:
                     child.state = SKIPPED
                 if child.state == SKIPPED:
@@ -149,6 +158,7 @@ class Model:
         for job in self.of(run):
             if job.state == FAILED:
                 self.skip_below(job)
+        self.release(run)
         return len(early)
 
     def repair(self, job, producer, artifact):
