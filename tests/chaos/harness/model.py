@@ -148,10 +148,18 @@ class Model:
         if self.runs[run].state == RunState.ACTIVE and not states & set(OPEN):
             self.runs[run].state = RunState.SUCCEEDED if states == {SUCCEEDED} else RunState.FAILED
 
-    def recount(self, run):
-        """How many had come back from running although a parent was reopened meanwhile."""
-        early = [job for job in self.of(run) if job.state in (READY, QUEUED) and self.unfinished(job)]
-        for job in self.of(run):
+    def recount(self, run, around=()):
+        """How many had come back from running although a parent was reopened meanwhile.
+
+        Among all of the run's jobs, or ``around`` some of them and of their children.
+        """
+        among = [
+            job
+            for job in self.of(run)
+            if not around or job in around or not around.isdisjoint(self.parents(job))
+        ]
+        early = [job for job in among if job.state in (READY, QUEUED) and self.unfinished(job)]
+        for job in among:
             if job.state in (WAITING, READY, QUEUED):
                 unfinished = self.unfinished(job)
                 job.state = WAITING if unfinished else READY if job.state == WAITING else job.state
@@ -165,25 +173,24 @@ class Model:
         job.state = READY
         if artifact is not None and self.artifacts.get(producer.name) == artifact:
             del self.artifacts[producer.name]
-        makers = [
-            other
-            for other in self.jobs.values()
-            if self.runs[other.run].state == RunState.ACTIVE
-            and (other is producer or (artifact is not None and other.artifact == artifact))
-        ]
-        for maker in makers:
-            self.reopen(maker)
-        for run in {maker.run for maker in makers}:
-            self.recount(run)
+        touched = {job}
+        for maker in self.jobs.values():
+            lacks = maker is producer if artifact is None else maker.name == producer.name
+            if lacks and maker.artifact == artifact and self.runs[maker.run].state == RunState.ACTIVE:
+                touched |= self.reopen(maker)
+        for run in {it.run for it in touched}:
+            self.recount(run, touched)
+            self.settle(run)
 
     def reopen(self, job):
-        if job.state == SUCCEEDED:
-            job.state, job.artifact, job.cached = WAITING, None, False
-            for child in self.of(job.run):
-                child.overtaken |= child.state == RUNNING and job in self.parents(child)
-        for parent in self.parents(job, read=True):
-            if parent.state == SUCCEEDED and parent.artifact is None:
-                self.reopen(parent)
+        """It and its ancestors without an artifact; returns those that had succeeded."""
+        if job.state != SUCCEEDED:
+            return set()
+        job.state, job.artifact, job.cached = WAITING, None, False
+        for child in self.of(job.run):
+            child.overtaken |= child.state == RUNNING and job in self.parents(child)
+        missing = [parent for parent in self.parents(job, read=True) if parent.artifact is None]
+        return {job}.union(*map(self.reopen, missing))
 
     def cancel(self, run):
         if self.runs[run].state != RunState.ACTIVE:
