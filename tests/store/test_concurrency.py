@@ -5,14 +5,18 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 from sqlalchemy import select, text
 
 from db.dispatch import top_up
-from db.engine import reading, write, writing
-from db.jobs import Outcome, finish
+from db.engine import read, reading, write, writing
+from db.jobs import Outcome, finish, renew
+from db.limits import LEASE_SECONDS
 from db.models import Job, JobState, RunState
+from db.recovery import expire, repair
+from db.runs import cancel, retry, torn_runs
 
 DONE = Outcome(None, {}, 0)
 
@@ -58,16 +62,31 @@ def stands_at_a_lock(engine):
 
 
 @pytest.fixture
-def finish_during(engine):
-    """``finish_during(first, second)``: the second job finishes while the first one's finish is not committed."""
+def during(engine):
+    """``during(first, second)``: the second transaction begins while the first is not committed; what both return."""
 
     def overlap(first, second):
+        answers = []
         with writing(engine) as session:
-            assert finish(session, first, DONE)
-            thread = threading.Thread(target=lambda: write(engine, lambda other: finish(other, second, DONE)))
+            answer = first(session)
+            thread = threading.Thread(target=lambda: answers.append(write(engine, second)))
             thread.start()
             wait_until_blocked_or_done(engine, thread)
         thread.join()
+        return (answer, *answers)
+
+    return overlap
+
+
+@pytest.fixture
+def finish_during(during):
+    """``finish_during(first, second)``: the second job finishes while the first one's finish is not committed."""
+
+    def overlap(first, second):
+        ended = during(
+            lambda session: finish(session, first, DONE), lambda session: finish(session, second, DONE)
+        )
+        assert ended == (True, True)
 
     return overlap
 
@@ -119,6 +138,75 @@ def test_queues_topped_up_at_the_same_time_ring_for_each_job_once(add_run, engin
     assert sorted(bells) == sorted(set(bells))
     assert set(bells) <= set(run.jobs.values())
     assert list(run.states.values()).count(JobState.QUEUED) == len(bells) >= 64
+
+
+# ---- a repair beside the end of another run -----------------------------------------------------------
+
+
+@pytest.fixture
+def shared(add_run):
+    """A run whose reader b has found a's file bad; another that shares it, its last job, which runs; and the repair."""
+    run = add_run({"a": [], "b": ["a"]})
+    run.do("a")
+    found = {"state": "succeeded", "cached": True, "artifact_id": run.job("a").artifact_id}
+    other = add_run({"a": [], "last": []}, columns={"a": found})
+    reader, last = run.claim("b"), other.claim("last")
+    return other, last, lambda session: repair(session, reader, reader.inputs[0])
+
+
+def test_a_run_does_not_succeed_while_its_input_is_set_aside(shared, during, engine):
+    other, last, repair_it = shared
+    assert during(repair_it, lambda session: finish(session, last, DONE)) == (True, True)
+    assert (other.state, other.states["a"]) == (RunState.ACTIVE, JobState.READY)
+    other.do("a")
+    assert other.state == RunState.SUCCEEDED
+    assert read(engine, torn_runs) == []
+
+
+def test_an_input_that_is_set_aside_stays_with_a_run_that_succeeds_at_the_same_time(shared, during):
+    other, last, repair_it = shared
+    bad = other.job("a").artifact_id
+    assert during(lambda session: finish(session, last, DONE), repair_it) == (True, True)
+    assert other.state == RunState.SUCCEEDED
+    assert (other.states["a"], other.job("a").artifact_id) == (JobState.SUCCEEDED, bad)
+
+
+def test_a_cancel_beside_a_repair_leaves_nothing_open(shared, during, engine):
+    other, _, repair_it = shared
+    assert during(repair_it, lambda session: cancel(session, other.id)) == (True, 2)
+    assert set(other.states.values()) == {JobState.CANCELLED}
+    assert write(engine, lambda session: retry(session, other.id)) == 2
+
+
+def test_a_repair_beside_a_cancel_reopens_nothing(shared, during):
+    other, _, repair_it = shared
+    assert during(lambda session: cancel(session, other.id), repair_it) == (1, True)
+    assert other.states == {"a": JobState.SUCCEEDED, "last": JobState.CANCELLED}
+
+
+def test_two_repairs_of_one_input_at_the_same_time_do_not_deadlock(add_run, during):
+    run = add_run({"a": [], "b": ["a"], "c": ["a"]})
+    run.do("a")
+    readers = [run.claim(name) for name in "cb"]
+    first, second = (
+        partial(lambda held, session: repair(session, held, held.inputs[0]), it) for it in readers
+    )
+    assert during(first, second) == (True, True)
+    assert run.states == {"a": JobState.READY, "b": JobState.WAITING, "c": JobState.WAITING}
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_expire_leaves_a_job_alone_that_another_transaction_is_changing(add_run, engine, later):
+    """On SQLite one transaction writes at a time, and there is nothing to leave alone."""
+    run = add_run({"a": [], "b": []})
+    held = run.claim("a")
+    run.claim("b")
+    later(LEASE_SECONDS + 1)
+    with writing(engine) as frozen:
+        assert renew(frozen, held)
+        # if it waited for a, it would wait forever
+        assert write(engine, expire) == 1
+    assert run.states == {"a": JobState.RUNNING, "b": JobState.READY}
 
 
 WORKER_PROCESSES = """

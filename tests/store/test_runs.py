@@ -7,7 +7,7 @@ from db.engine import read, write
 from db.jobs import Worker, fail, put_back, renew, saved_progress
 from db.models import JobState, RunState
 from db.recovery import busy_processes, expire, release_processes, release_worker
-from db.runs import cancel, other_codes, retry, working_runs
+from db.runs import cancel, other_codes, retry, torn_runs, working_runs
 
 GRAPH = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
 
@@ -130,6 +130,18 @@ def test_a_retry_of_a_run_that_succeeded_or_is_active_does_nothing(add_run, retr
     run.do("a")
     assert retry_it(run) == 0
     assert run.states == {"a": JobState.SUCCEEDED}
+
+
+def test_a_run_that_ended_with_an_open_job_is_found_and_retried(add_run, engine, retry_it):
+    run = add_run({"a": [], "b": []})
+    for name in "ab":
+        run.do(name)
+    assert read(engine, torn_runs) == []
+    run.set("a", state="waiting", artifact_id=None)
+    assert read(engine, torn_runs) == [run.id]
+    assert retry_it(run) == 1
+    assert run.claim("a") is None, "its artifact is there"
+    assert run.state == RunState.SUCCEEDED
 
 
 def test_a_run_is_not_retried_beside_an_active_one_of_the_same_spec(add_run, cancel_it, retry_it):
