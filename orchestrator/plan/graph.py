@@ -3,7 +3,6 @@
 Labels are for people; keys (SHA-256) say what a result is computed from.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ class Shard:
         return f"{self.split} {self.start}–{self.stop - 1}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedJob:
     """One job: ``reads`` and ``after`` are positions in the plan; ``after`` orders without being read."""
 
@@ -98,7 +97,9 @@ def cut(whole: Plan, is_target: Callable[[StageParams], bool]) -> Plan:
         job = whole.jobs[old]
         reads = tuple(places[parent] for parent in job.reads)
         after = {places[stood] for stood in _standing_in(whole, kept, job.after)} - set(reads)
-        jobs.append(dataclasses.replace(job, reads=reads, after=tuple(sorted(after))))
+        order = tuple(sorted(after))
+        # not dataclasses.replace, which takes six times as long
+        jobs.append(PlannedJob(job.params, job.label, job.key, reads, order, job.variant, job.shard))
     return Plan(whole.releases, jobs, frozenset(places[target] for target in targets))
 
 
@@ -120,7 +121,7 @@ def _key(params: StageParams, input_keys: list[str], releases: Mapping[str, str]
     made_of = {
         "stage": params.stage,
         "version": params.version,
-        "params": dataclasses.asdict(params),
+        "params": params,
         "inputs": input_keys,
         "libraries": {library: releases[library] for library in params.libraries},
     }
