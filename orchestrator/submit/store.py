@@ -19,6 +19,7 @@ from db.engine import reading, write
 from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
 from orchestrator.plan.graph import Plan, PlannedJob
 from orchestrator.plan.spec import Spec, canonical_json
+from orchestrator.runs.share import EQUAL, Share
 from tasks.code import code_of
 from tasks.params import STAGES
 
@@ -61,7 +62,14 @@ def find(session: Session, plan: Plan) -> Need:
     return Need(artifacts, tuple(must_run))
 
 
-def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_digest: str) -> Submission:
+def submit(
+    engine: Engine,
+    spec: Spec,
+    plan: Plan,
+    dataset_id: int,
+    dataset_digest: str,
+    share: Share = EQUAL,
+) -> Submission:
     """Store the run with all its jobs atomically, or attach to the active run of the same identity."""
     identity, environment = _identity(spec, plan, dataset_digest), _environment()
 
@@ -85,6 +93,7 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
             created_at=created,
             finished_at=None if any(need.must_run) else created,
             state=RunState.ACTIVE if any(need.must_run) else RunState.SUCCEEDED,
+            **share.columns,
         )
         session.add(run)
         session.flush()
@@ -97,9 +106,11 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
     except IntegrityError:  # another submit of the same identity was faster
         with reading(engine) as session:
             # the newest of any state, since that run may have ended by now
-            run_id = session.scalars(
+            run_id = session.scalar(
                 select(Run.id).where(Run.identity == identity).order_by(Run.id.desc()).limit(1)
-            ).one()
+            )
+            if run_id is None:
+                raise  # what was refused is not the run
             return _attached(session, run_id)
 
 
@@ -166,6 +177,7 @@ def _row(job: PlannedJob, position: int, need: Need) -> dict[str, Any]:
         "attempt": 0,
         "failures": 0,
         "losses": 0,
+        "alone": job.params.alone,
         "deadline_seconds": job.params.deadline_seconds,
     }
 
