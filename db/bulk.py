@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -45,6 +45,14 @@ def insert_rows(session: Session, model: type[Base], rows: Iterable[Mapping[str,
     statement = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608  # our own names
     for batch in batches(values, BATCH):
         session.connection().exec_driver_sql(statement, batch)
+
+
+def analyze(session: Session, *models: type[Base]) -> None:
+    """Count tables that have just grown: Postgres plans a new one as if it were small until autovacuum comes by."""
+    if session.get_bind().dialect.name == "postgresql":
+        tables = ", ".join(model.__tablename__ for model in models)
+        # whoever has locked one is counting it
+        session.execute(text(f"ANALYZE (SKIP_LOCKED) {tables}"))
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

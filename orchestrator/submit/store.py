@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.bulk import batches, insert_rows, take_job_ids
+from db.bulk import analyze, batches, insert_rows, take_job_ids
 from db.clock import now
 from db.engine import reading, write
 from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
@@ -98,6 +98,7 @@ def submit(
         session.add(run)
         session.flush()
         _insert_jobs(session, run.id, plan, need)
+        analyze(session, Job, JobDependency)
         to_run = sum(need.must_run)
         return Submission(run.id, len(plan.jobs) - to_run, to_run, attached=False)
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from db.engine import reading, write
@@ -99,6 +99,19 @@ def test_a_run_has_the_share_that_it_was_given_until_it_gets_another(engine, sto
     assert tuple(share()) == (9, {"": 8, "features": 2})
     change_share(engine, run_id, Share(limits={"features": 3}))
     assert tuple(share()) == (9, {"features": 3})
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgres_knows_at_once_how_large_the_tables_are(engine, planned, store_run):
+    def counted():
+        sizes = text("SELECT relname, reltuples FROM pg_class WHERE relname IN ('jobs', 'job_dependencies')")
+        with reading(engine) as session:
+            return dict(session.execute(sizes).all())
+
+    assert counted() == {"jobs": -1, "job_dependencies": -1}
+    store_run()
+    edges = sum(len(job.reads) + len(job.after) for job in planned.jobs)
+    assert counted() == {"jobs": len(planned.jobs), "job_dependencies": edges}
 
 
 def test_without_a_share_a_run_has_weight_1_and_no_limits(engine, store_run):
