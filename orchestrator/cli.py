@@ -30,6 +30,16 @@ ActiveRunArgument = Annotated[
     int | None, typer.Argument(metavar="[RUN]", help="The run's number; by default the newest active one.")
 ]
 
+Priority = Annotated[
+    int | None,
+    typer.Option(min=1, max=1000, help="Active runs share the workers by it; 1 where none is given."),
+]
+
+MaxRunning = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[STAGE=]N", help="Run at most N jobs at once, or N of one stage; repeatable."),
+]
+
 
 class Format(StrEnum):
     """How rows are printed."""
@@ -74,9 +84,15 @@ def submit(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run all jobs in this process, for debugging.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Plan more than 200,000 jobs without a question.")
+    ] = False,
+    priority: Priority = None,
+    max_running: MaxRunning = None,
 ) -> None:
     """Run the paper or one of its steps, or attach to an active run of the same spec."""
     # every command imports what it works with, so that the others do not wait for it
+    from orchestrator.runs.share import typed_share
     from orchestrator.submit.launch import launch
     from orchestrator.submit.request import Request, check
 
@@ -91,6 +107,8 @@ def submit(
         dry_run=dry_run,
         wait=wait,
         in_process=in_process,
+        yes=yes,
+        share=typed_share(priority, max_running or []),
     )
     spec = check(request)
     raise typer.Exit(launch(open_context(create=True), request, spec))
@@ -126,14 +144,17 @@ def data(
 
 
 @cli.command()
-def resume(run: ActiveRunArgument = None) -> None:
-    """Resume a run that was interrupted by Ctrl-C or killed."""
+def resume(run: ActiveRunArgument = None, priority: Priority = None, max_running: MaxRunning = None) -> None:
+    """Resume a run that was interrupted by Ctrl-C or killed, or watch it; it may get another share of the workers."""
     from orchestrator.runs.control import refuse_other_code
     from orchestrator.runs.progress import standing
+    from orchestrator.runs.share import change_share, typed_share
     from orchestrator.submit.follow import attend
 
+    share = typed_share(priority, max_running or [])
     context = open_context()
     run_id = active_or_newest(context.engine, run)
+    change_share(context.engine, run_id, share)
     if standing(context.engine, run_id).state == RunState.ACTIVE:
         refuse_other_code(context, run_id)
     raise typer.Exit(attend(context, run_id))

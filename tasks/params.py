@@ -22,6 +22,8 @@ class StageParams:
     """Whether users query its rows, so that its jobs are always wanted."""
     deadline_seconds: ClassVar[int]
     """One attempt may take this long before it is killed."""
+    alone: ClassVar[bool] = False
+    """Whether nothing else may run on its host meanwhile, since it measures time."""
     plans: ClassVar[tuple[str, ...]] = ()
     """Plans that end with this stage: a plan is full-paper's graph, cut short after such jobs."""
 
@@ -327,6 +329,7 @@ class Measure(StageParams):
     """Time the parts of an inference, alone on its device."""
 
     stage = "measure"
+    alone = True
     version = 3
     libraries = ("numpy", "opencv", "pillow", "torch", "torchvision")
     writes_rows = True

@@ -53,9 +53,12 @@ class DatasetShape:
     split_sizes: Mapping[str, int]
 
 
-def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str]) -> Plan:
-    """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release."""
-    whole = Plan(releases)
+def plan(spec: Spec, dataset: DatasetShape, releases: Mapping[str, str], most: int | None = None) -> Plan:
+    """Expand ``spec`` over ``dataset``; ``releases`` maps a library to its major.minor release.
+
+    Raises ``TooManyJobs`` as soon as there are more than ``most``, counted before any plan is cut short.
+    """
+    whole = Plan(releases, most)
     before: list[int] = []
     evaluations: dict[str, list[Evaluation]] = {}
     for fidelity in spec.fidelity:

@@ -202,9 +202,15 @@ def resolve(profile: str, settings: list[str], config: Path | None = None, plan:
         raise UsageError(_explain(error)) from None
 
 
+# built once: json.dumps builds one for each call with arguments; vars, so that a dataclass stands as its fields
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True, default=vars
+)
+
+
 def canonical_json(value: Any) -> str:
     """The canonical JSON of a value: sorted keys, no spaces, no NaN; keys and identities are hashes of it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return _ENCODER.encode(value)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

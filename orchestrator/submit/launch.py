@@ -12,6 +12,7 @@ from orchestrator.context import Context
 from orchestrator.errors import ExitCode
 from orchestrator.plan.spec import Spec
 from orchestrator.runs.progress import standing
+from orchestrator.runs.share import change_share
 from orchestrator.submit.follow import attend, report
 from orchestrator.submit.in_process import run_in_process
 from orchestrator.submit.request import Request, Resolved, resolve_request
@@ -33,8 +34,12 @@ def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
         _show_plan(context, resolved)
         return ExitCode.DONE
     dataset = resolved.dataset
-    submission = store_run(engine, resolved.spec, resolved.plan, dataset.id, dataset.shape.digest)
+    submission = store_run(
+        engine, resolved.spec, resolved.plan, dataset.id, dataset.shape.digest, request.share
+    )
     run_id = submission.run_id
+    if submission.attached:
+        change_share(engine, run_id, request.share)
     joined = "attached to its active run" if submission.attached else "stored"
     console.print(
         f"Run {run_id} ({joined}): {submission.cached + submission.to_run} jobs, "

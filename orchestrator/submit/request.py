@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
 from safetensors.numpy import save
 
 from early_exit.backbone import MOBILENET_V2
@@ -15,11 +17,15 @@ from early_exit.weights import check_weights, expected_shapes, imagenet_weights,
 from orchestrator.cluster.hardware import hardware
 from orchestrator.context import Context
 from orchestrator.errors import UsageError, nearest
-from orchestrator.plan.graph import Plan
-from orchestrator.plan.paper import TARGETS, plan
+from orchestrator.plan.graph import Plan, TooManyJobs
+from orchestrator.plan.paper import TARGETS, DatasetShape, plan
 from orchestrator.plan.spec import Spec, resolve
+from orchestrator.runs.share import EQUAL, Share
 from orchestrator.submit.dataset import StoredDataset, store_dataset, synthetic_folder
 from tasks.code import releases
+
+MANY_JOBS = 200_000
+"""More than these are planned only if the user agrees."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Request:
     dry_run: bool
     wait: bool
     in_process: bool
+    yes: bool = False
+    share: Share = EQUAL
 
     @property
     def chosen_profile(self) -> str:
@@ -103,7 +111,22 @@ def resolve_request(context: Context, request: Request, spec: Spec) -> Resolved:
         # the file is copied into the store, where every worker finds it, whatever becomes of the original
         settled["weights"] = context.store.write_bytes(weights, f"weights-{os.getpid()}").sha256
     spec = spec.model_copy(update=settled)
-    return Resolved(spec, dataset, plan(spec, dataset.shape, releases()), built_in)
+    return Resolved(spec, dataset, _plan(spec, dataset.shape, agreed=request.yes), built_in)
+
+
+def _plan(spec: Spec, shape: DatasetShape, *, agreed: bool) -> Plan:
+    try:
+        return plan(spec, shape, releases(), None if agreed else MANY_JOBS)
+    except TooManyJobs as error:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"this would plan {error}. Add --yes to go on; larger shards or fewer seeds make fewer."
+            ) from None
+        if not typer.confirm(f"This would plan {error}. Go on?"):
+            raise UsageError(
+                "no run was stored. Larger shards (--set shard_size=N) or fewer seeds make fewer jobs."
+            ) from None
+        return plan(spec, shape, releases())
 
 
 def _read_weights(source: str, spec: Spec) -> bytes:

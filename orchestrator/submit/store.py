@@ -5,23 +5,23 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.bulk import analyze, batches, insert_rows, take_job_ids
 from db.clock import now
 from db.engine import reading, write
 from db.models import Artifact, Job, JobDependency, JobState, Run, RunState
 from orchestrator.plan.graph import Plan, PlannedJob
 from orchestrator.plan.spec import Spec, canonical_json
+from orchestrator.runs.share import EQUAL, Share
 from tasks.code import code_of
 from tasks.params import STAGES
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def find(session: Session, plan: Plan) -> Need:
     """Walk back from the results: a job must run only if its artifact is missing and wanted."""
     artifacts: dict[str, int] = {}
     # in parts, since a statement's number of variables is limited
-    for keys in _chunks([job.key for job in plan.jobs], 500):
+    for keys in batches((job.key for job in plan.jobs), 500):
         statement = select(Artifact.key, Artifact.id).where(Artifact.key.in_(keys))
         artifacts.update((key, artifact) for key, artifact in session.execute(statement))
     wanted = [job.params.writes_rows or at in plan.targets for at, job in enumerate(plan.jobs)]
@@ -62,7 +62,14 @@ def find(session: Session, plan: Plan) -> Need:
     return Need(artifacts, tuple(must_run))
 
 
-def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_digest: str) -> Submission:
+def submit(
+    engine: Engine,
+    spec: Spec,
+    plan: Plan,
+    dataset_id: int,
+    dataset_digest: str,
+    share: Share = EQUAL,
+) -> Submission:
     """Store the run with all its jobs atomically, or attach to the active run of the same identity."""
     identity, environment = _identity(spec, plan, dataset_digest), _environment()
 
@@ -86,10 +93,12 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
             created_at=created,
             finished_at=None if any(need.must_run) else created,
             state=RunState.ACTIVE if any(need.must_run) else RunState.SUCCEEDED,
+            **share.columns,
         )
         session.add(run)
         session.flush()
         _insert_jobs(session, run.id, plan, need)
+        analyze(session, Job, JobDependency)
         to_run = sum(need.must_run)
         return Submission(run.id, len(plan.jobs) - to_run, to_run, attached=False)
 
@@ -98,9 +107,11 @@ def submit(engine: Engine, spec: Spec, plan: Plan, dataset_id: int, dataset_dige
     except IntegrityError:  # another submit of the same identity was faster
         with reading(engine) as session:
             # the newest of any state, since that run may have ended by now
-            run_id = session.scalars(
+            run_id = session.scalar(
                 select(Run.id).where(Run.identity == identity).order_by(Run.id.desc()).limit(1)
-            ).one()
+            )
+            if run_id is None:
+                raise  # what was refused is not the run
             return _attached(session, run_id)
 
 
@@ -133,35 +144,41 @@ def _packages() -> Iterable[tuple[str, str]]:
 
 
 def _insert_jobs(session: Session, run_id: int, plan: Plan, need: Need) -> None:
-    rows = [_row(run_id, plan.jobs[position], position, need) for position in range(len(plan.jobs))]
-    ids: list[int] = []
-    for chunk in _chunks(rows, 500):
-        # RETURNING promises no order, and the ids are matched with the plan's positions
-        inserted = insert(Job).returning(Job.id, sort_by_parameter_order=True)
-        ids += session.scalars(inserted, chunk).all()
-    for edges in _chunks(list(_edges(plan.jobs, ids)), 5000):
-        session.execute(insert(JobDependency), edges)
+    """All jobs and edges; only the plan is in memory as a whole."""
+    ids = take_job_ids(session, len(plan.jobs))
+    codes = {stage: code_of(stage) for stage in STAGES}
+    insert_rows(
+        session,
+        Job,
+        (
+            {"id": job_id, "run_id": run_id, "code": codes[job.params.stage], **_row(job, position, need)}
+            for position, (job_id, job) in enumerate(zip(ids, plan.jobs, strict=True))
+        ),
+    )
+    insert_rows(session, JobDependency, _edges(plan.jobs, ids))
 
 
-def _row(run_id: int, job: PlannedJob, position: int, need: Need) -> dict[str, Any]:
+def _row(job: PlannedJob, position: int, need: Need) -> dict[str, Any]:
     must_run = need.must_run[position]
     waiting_for = sum(need.must_run[parent] for parent in (*job.reads, *job.after)) if must_run else 0
     open_state = JobState.WAITING if waiting_for else JobState.READY
     return {
-        "run_id": run_id,
         "stage": job.params.stage,
         "label": job.label,
         "key": job.key,
-        "code": code_of(job.params.stage),
         "seed": job.variant.seed if job.variant else None,
         "fidelity": job.variant.fidelity if job.variant else None,
-        "params": asdict(job.params),
+        "params": canonical_json(job.params),
         "queue": job.params.queue,
-        "state": open_state if must_run else JobState.SUCCEEDED,
+        "state": (open_state if must_run else JobState.SUCCEEDED).value,
         "cached": not must_run,
         # none where nothing wanted the job: it counts as succeeded without a result
         "artifact_id": None if must_run else need.artifacts.get(job.key),
         "waiting_for": waiting_for,
+        "attempt": 0,
+        "failures": 0,
+        "losses": 0,
+        "alone": job.params.alone,
         "deadline_seconds": job.params.deadline_seconds,
     }
 
@@ -175,7 +192,3 @@ def _edges(jobs: Sequence[PlannedJob], ids: Sequence[int]) -> Iterable[dict[str,
                 "position": place,
                 "reads": place < len(job.reads),
             }
-
-
-def _chunks(items: list[Item], size: int) -> Iterable[list[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

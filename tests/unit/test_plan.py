@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from early_exit.distortion import distortion
+from orchestrator.plan.graph import TooManyJobs
 from orchestrator.plan.paper import DatasetShape, plan
 from orchestrator.plan.spec import resolve
 from tasks.params import STAGES
@@ -69,6 +70,16 @@ def splits_of(plan, positions):
 
 def keys(plan):
     return [job.key for job in plan.jobs]
+
+
+# ---- its size ----------------------------------------------------------------------------------------
+
+
+def test_planning_ends_as_soon_as_there_are_more_jobs_than_allowed(small):
+    spec, jobs = resolve("demo", SMALL), len(small.jobs)
+    assert keys(plan(spec, DATASET, RELEASES, most=jobs)) == keys(small)
+    with pytest.raises(TooManyJobs, match=f"more than {jobs - 1} jobs"):
+        plan(spec, DATASET, RELEASES, most=jobs - 1)
 
 
 # ---- the graph ----------------------------------------------------------------------------------------
