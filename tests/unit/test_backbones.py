@@ -208,7 +208,7 @@ def taken(tmp_path):
         digest = store.write_bytes(save(arrays), "given").sha256
         architecture, training = Architecture(backbone="resnet18"), BackboneTraining(epochs=0)
         params = TrainBackbone(3, architecture, digest, False, training, None, "cpu", 1, version)
-        claim = Claim(1, 1, 1, params.stage, "", "key", {}, ())
+        claim = Claim(1, 1, 1, 0, params.stage, params.queue, "", "", "key", {}, alone=False)
         return tasks.stages.train_backbone.compute(params, JobContext(claim, engine, store)).tensors
 
     return take

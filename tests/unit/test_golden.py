@@ -333,7 +333,11 @@ def compute(engine, tmp_path):
         for number, (stage, of, arrays) in enumerate(inputs):
             file = store.write(arrays, f"1.{number}")
             sources.append(JobInput(number, stage, of, number, file.uri, file.sha256))
-        claim = Claim(1, 1, 1, params.stage, "", f"key-{params.stage}", {}, tuple(sources))
+        claim = Claim(
+            *(1, 1, 1, 0, params.stage, params.queue, "", "", f"key-{params.stage}", {}),
+            alone=False,
+            inputs=tuple(sources),
+        )
         module = importlib.import_module(f"tasks.stages.{params.stage.replace('-', '_')}")
         context = JobContext(claim, engine, store)
         output = module.compute(params, context)
