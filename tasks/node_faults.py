@@ -1,8 +1,8 @@
 """Errors that are the machine's fault and not the job's: it is put back uncharged, and this process pauses."""
 
 import errno
-import time
 from dataclasses import dataclass
+from time import sleep
 
 ERRNOS = {
     errno.ENOSPC,
@@ -44,7 +44,7 @@ class Pause:
 
     def take(self) -> None:
         """Wait."""
-        time.sleep(self.seconds)
+        sleep(self.seconds)
         self.seconds = min(2 * self.seconds, LONGEST_PAUSE_SECONDS)
 
     def forget(self) -> None:

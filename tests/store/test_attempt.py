@@ -1,5 +1,6 @@
 """One attempt around its stage's function: progress, interruptions and errors of odd text."""
 
+import errno
 import signal
 import sys
 import time
@@ -13,10 +14,11 @@ from db.jobs import Worker
 from db.models import JobState
 from db.recovery import release_worker
 from db.runs import cancel
-from tasks import heartbeat, job_task
+from tasks import heartbeat, job_task, node_faults
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import Output
 from tasks.job_task import Workplace, run_job
+from tasks.node_faults import is_cuda_gone, is_node_fault
 
 PARAMS = {"policy": "oracle", "kind": "pristine", "level": 0}
 TENSORS = {}, {"epochs": "[]"}
@@ -37,6 +39,14 @@ def execute(engine, tmp_path, monkeypatch):
         run_job(workplace, run.jobs["a"])
 
     return run_it
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Seconds of the pauses that would have been made."""
+    seconds = []
+    monkeypatch.setattr(node_faults, "sleep", seconds.append)
+    return seconds
 
 
 @pytest.fixture
@@ -82,6 +92,69 @@ def test_an_attempt_that_is_fenced_out_saves_no_checkpoint(one_job, execute, eng
     execute(one_job, compute)
     assert saved == []
     assert one_job.states == {"a": JobState.CANCELLED}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EROFS, "Read-only file system"),
+        OSError(errno.ESTALE, "Stale file handle"),
+    ],
+    ids=lambda error: errno.errorcode[error.errno],
+)
+def test_what_is_the_machines_fault_is_put_back_uncharged_and_the_process_pauses(
+    one_job, execute, pauses, fault
+):
+    def compute(params, context):
+        raise fault
+
+    for _ in range(4):  # one more than a job may fail
+        execute(one_job, compute)
+    job = one_job.job("a")
+    assert (job.state, job.failures, job.losses) == (JobState.READY, 0, 2)
+    assert job.error == f"put back by host-1: OSError: {fault}"
+    assert [attempt.outcome for attempt in one_job.attempts("a")] == ["node fault"] * 4
+    assert pauses == [1.0, 2.0, 4.0, 8.0]
+    execute(one_job, lambda params, context: Output())
+    assert one_job.states == {"a": JobState.SUCCEEDED}
+    assert one_job.job("a").error is None
+
+
+def test_a_stage_that_cannot_be_imported_is_the_machines_fault(one_job, execute, pauses, monkeypatch):
+    def fail(name):
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(job_task.importlib, "import_module", fail)
+    execute(one_job, lambda params, context: Output())
+    assert (one_job.states["a"], one_job.job("a").failures) == (JobState.READY, 0)
+    assert one_job.job("a").error.endswith("ImportError: libcudart.so.13: cannot open shared object file")
+    assert len(pauses) == 1
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "gone"), ImportError("no"), MemoryError()])
+def test_what_a_stage_raises_otherwise_is_the_jobs_own_fault(one_job, execute, pauses, error):
+    """The control."""
+
+    def compute(params, context):
+        raise error
+
+    execute(one_job, compute)
+    assert (one_job.job("a").failures, pauses) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure"), True),
+        (RuntimeError("No CUDA GPUs are available"), True),
+        (RuntimeError("shapes do not match"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_a_gpu_that_is_gone_is_told_from_an_error_of_the_job(error, gone):
+    assert is_node_fault(error) is is_cuda_gone(error) is gone
 
 
 @pytest.mark.parametrize("text", ["a\0b", "caf\udce9.jpg"], ids=["NUL", "half a character"])

@@ -316,7 +316,7 @@ def engine(sqlite_template, tmp_path):
             place = {"dataset_id": dataset.id, "index": index, "path": path.name, "label": 0, "split": "test"}
             session.add(Image(**place, **facts))
         job = {"stage": "any", "label": "", "key": "k", "code": "", "params": {}, "queue": "cpu"}
-        held = {"state": "running", "attempt": 1, "lease_until": 1e10, "deadline_seconds": 600}
+        held = {"state": "running", "attempt": 1, "token": 0, "lease_until": 1e10, "deadline_seconds": 600}
         session.add(Job(id=1, run_id=1, **job, **held))
 
     write(engine, insert)
