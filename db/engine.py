@@ -30,6 +30,8 @@ STUCK_SECONDS = min(LEASE_SECONDS, PATIENCE_SECONDS) / 2
 Shorter than a lease, so that a worker that is frozen in a transaction holds up its own job alone; and shorter
 than the patience of those that wait for it.
 """
+OLD_SECONDS = 60
+"""A connection is replaced after this long: one that only reads never hears that its server is a standby now."""
 POSTGRES_ARGUMENTS = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -107,7 +109,9 @@ def open_engine(url: str, *, durable: bool = True) -> Engine:
         arguments = {"timeout": BUSY_SECONDS} if is_sqlite else _postgres_arguments(address, durable)
         # pooled, since opening SQLite costs more than a transaction; no ping, which costs half of one: a
         # connection that a restarted server has closed fails once, and with it goes the whole pool
-        engine = create_engine(address, pool_size=2, max_overflow=30, connect_args=arguments)
+        engine = create_engine(
+            address, pool_size=2, max_overflow=30, pool_recycle=OLD_SECONDS, connect_args=arguments
+        )
     except (ArgumentError, NoSuchModuleError, ValueError):
         # a URL that does not parse may still hold a password
         shown = re.sub("://.*@", "://***@", url)

@@ -181,6 +181,31 @@ def wait_for(condition, cluster):
         time.sleep(0.05)
 
 
+def test_a_reconciler_outlives_any_error_of_the_database_and_says_so_once(new_cluster):
+    """Its table is gone for a few rounds, which is no error that a transaction is tried again for."""
+    cluster = new_cluster("postgresql", Sizes(workers=0), kept=False)
+    (reconciler,) = cluster.reconcilers
+    rolled_back = text("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+
+    def rounds():
+        return cluster.ask(lambda session: session.scalar(rolled_back))
+
+    def rename(old, new):
+        write(cluster.engine, lambda session: session.execute(text(f"ALTER TABLE {old} RENAME TO {new}")))
+
+    rename("jobs", "hidden")
+    wait_for(lambda: "waiting: relation" in reconciler.log.read_text(), cluster)
+    before = rounds()
+    wait_for(lambda: rounds() >= before + 3, cluster)
+    rename("hidden", "jobs")
+    cluster.submit(layered(3, GRAPH_SEED))
+    wait_for(lambda: "waiting no longer" in reconciler.log.read_text(), cluster)
+    cluster.wait_for(lambda: cluster.states().get(JobState.QUEUED), "a job that is queued")
+    said = reconciler.log.read_text().splitlines()
+    assert sum('relation "jobs" does not exist' in line for line in said) == 1, said
+    assert reconciler.alive
+
+
 def test_a_statement_after_a_stop_is_tried_again_and_without_that_it_fails(new_postgres, tries_once):
     """The control, and that a database which stays away is out of reach after the patience."""
     server = new_postgres()

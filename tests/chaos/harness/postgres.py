@@ -5,8 +5,11 @@ import os
 import pwd
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,17 @@ class PostgresServer:
             shutil.chown(self.folder, self.programs.user)
         self._execute("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync")
 
+    def follow(self, primary: "PostgresServer") -> None:
+        """Make its data folder a copy of a running server's, whose standby it is once started."""
+        if self.programs.user is not None:
+            shutil.chown(self.folder, self.programs.user)
+        source = (f"--host={primary.folder}", "--username=postgres")
+        self._execute("pg_basebackup", *source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+
+    def promote(self) -> None:
+        """End its time as a standby: from now on it is written to."""
+        self._execute("pg_ctl", "--wait", "promote")
+
     def start(self) -> None:
         """Start it, after a crash too; returns when it answers."""
         options = f"-c listen_addresses= -c unix_socket_directories={self.folder} {self.settings}"
@@ -53,15 +67,34 @@ class PostgresServer:
         """Stop it at once, as a crash does: no connection is closed in order, the log is replayed at the start."""
         self._execute("pg_ctl", "--wait", "--mode=immediate", "stop")
 
+    def processes(self) -> list[psutil.Process]:
+        """Its leader and what that has forked."""
+        leader = psutil.Process(int(self._running.read_text().split()[0]))
+        return [leader, *leader.children(recursive=True)]
+
+    def kill(self) -> None:
+        """``kill -9`` of all of its processes, for good."""
+        processes = self.processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes)
+        self._running.unlink()
+
     def remove(self) -> None:
         """Stop it where it runs, and delete its folder."""
-        if (self.folder / "data" / "postmaster.pid").exists():
+        if self._running.exists():
             self.stop()
         shutil.rmtree(self.folder)
 
     def url(self, name: str) -> str:
         """The URL of one of its databases."""
         return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    @property
+    def _running(self) -> Path:
+        """Holds its leader's number while it runs."""
+        return self.folder / "data" / "postmaster.pid"
 
     def _execute(self, program: str, *arguments: str) -> None:
         command = [self.programs.folder / program, "-D", self.folder / "data", *arguments]
