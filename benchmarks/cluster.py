@@ -2,8 +2,7 @@
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,48 +11,18 @@ from pathlib import Path
 import psutil
 from celery import Celery
 from harness.member import Member
-from harness.postgres import PostgresServer, Programs
+from harness.postgres import PostgresServer
 from sqlalchemy import Engine
 
 from benchmarks import CHECKOUT
+from benchmarks.databases import new_database, server_processes
 from benchmarks.noop import TIMES_VARIABLE
+from benchmarks.waiting import wait_for
 from db.dispatch import top_up
 from db.engine import open_engine, write
-from db.schema import upgrade
 from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
 from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
 from tasks.doorbell import ring
-
-LOOK_SECONDS = 0.05
-
-
-@contextmanager
-def new_database(name: str, settings: str = "") -> Iterator[tuple[str, PostgresServer | None]]:
-    """URL of a new, migrated ``sqlite`` or ``postgresql`` database, and its server if it has one."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="b-")))
-        if name == "sqlite":
-            server, url = None, f"sqlite:///{folder / 'database.sqlite'}"
-        else:
-            folder.chmod(0o755)
-            (folder / "programs").mkdir()
-            server = PostgresServer(
-                Programs.prepared(folder / "programs"), Path(tempfile.mkdtemp(prefix="p-")), settings
-            )
-            stack.callback(server.remove)
-            server.create()
-            server.start()
-            url = server.url("postgres")
-        upgrade(open_engine(url))
-        yield url, server
-
-
-def server_processes(server: PostgresServer | None) -> list[psutil.Process]:
-    """Postgres' first process; none for SQLite."""
-    if server is None:
-        return []
-    pid = (server.folder / "data" / "postmaster.pid").read_text().splitlines()[0]
-    return [psutil.Process(int(pid))]
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:
@@ -161,17 +130,3 @@ def running(database: str, concurrency: int = 2) -> Iterator[Cluster]:
         finally:
             cluster.engine.dispose()
             cluster.app.close()
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300) -> None:
-    """Look until ``condition()`` holds; raises ``TimeoutError`` after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except OSError:  # the broker does not listen yet
-            pass
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(LOOK_SECONDS)

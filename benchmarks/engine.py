@@ -13,9 +13,10 @@ from collections.abc import Callable
 from kombu.entity import Queue
 from sqlalchemy import func, select
 
-from benchmarks.cluster import Cluster, running, wait_for
+from benchmarks.cluster import Cluster, running
 from benchmarks.graphs import Shape, store_run
 from benchmarks.noop import MOMENT, told
+from benchmarks.waiting import wait_for
 from db.clock import now
 from db.engine import reading
 from db.models import Attempt, Job, JobState, Run, RunState
