@@ -342,7 +342,8 @@ class Measure(StageParams):
     measurement: Measurement
     device: str
     hardware: str
-    """CPU or GPU model: times of one machine say nothing about another."""
+    """CPU or GPU model that the run was planned for: times of one machine say nothing about another. The rows name
+    what was measured."""
 
 
 @dataclass(frozen=True)

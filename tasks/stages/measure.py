@@ -1,12 +1,14 @@
 """measure: median times of the parts of an inference, on the code path that made the results."""
 
 import numpy as np
+import torch
 
 from db.results.tables import StageTime
 from early_exit.classifier import load_classifier
 from early_exit.measure import Networks, measure
 from early_exit.network import fold_batchnorm, load_heads, load_weights
 from tasks.backbone import planned
+from tasks.hardware import cpu_name
 from tasks.images import load_images
 from tasks.job_io import JobContext, Output
 from tasks.params import Measure
@@ -35,11 +37,12 @@ def compute(params: Measure, context: JobContext) -> Output:
     for name, payload in times.payloads.items():
         seconds |= {f"encode_{name}": payload.encode, f"decode_{name}": payload.decode}
         sizes[f"encode_{name}"] = payload.bytes
+    hardware = _hardware(params.device)
     rows = [
         {
             "part": part,
             "device": params.device,
-            "hardware": params.hardware,
+            "hardware": hardware,
             "seconds": value,
             "payload_bytes": sizes.get(part),
         }
@@ -49,3 +52,8 @@ def compute(params: Measure, context: JobContext) -> Output:
     arrays |= {f"{name}_bytes": np.array([payload.bytes]) for name, payload in times.payloads.items()}
     arrays["image_bytes"] = np.array([images[0].nbytes])
     return Output(arrays, {StageTime: rows})
+
+
+def _hardware(device: str) -> str:
+    """What was measured: on a cluster perhaps another machine than the one that planned it."""
+    return cpu_name() if device == "cpu" else torch.cuda.get_device_name()

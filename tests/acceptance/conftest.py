@@ -42,6 +42,7 @@ SMALL = {
     "expert.epochs": 8,
     "measurement.warm_ups": 2,
     "measurement.repeats": 5,
+    "hardware": "another machine's",
 }
 
 OF_RUN = (

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tasks.hardware import cpu_name
+
 TITLES = ("Accuracy at p_tar 0.8", "Offloading probability at p_tar 0.8", "End-to-end latency at p_tar 0.8")
 
 
@@ -49,6 +51,13 @@ def test_the_next_commands_work_as_printed(finished):
 
 def test_plain_lines_show_the_progress_where_there_is_no_terminal(finished):
     assert re.search(r"^run 1: \d+ of \d+ jobs done after \d+ s", finished.output.stdout, re.MULTILINE)
+
+
+def test_measured_times_name_the_machine_that_was_measured(finished):
+    """On a cluster it need not be the one that planned the run."""
+    assert finished.home.rows("SELECT DISTINCT hardware FROM stage_times") == [(cpu_name(),)]
+    planned = "SELECT json_extract(spec, '$.hardware') FROM runs WHERE id = 1"
+    assert finished.home.rows(planned) == [("another machine's",)]
 
 
 def test_no_process_is_left_behind(finished):
