@@ -3,9 +3,11 @@
 import os
 import shutil
 import tempfile
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from harness.cluster import Cluster, Sizes
 from harness.postgres import PostgresServer
@@ -69,6 +71,16 @@ def new_postgres(postgres_programs):
             return server
 
         yield start
+
+
+@pytest.fixture
+def new_database(postgres, postgres_template):
+    """URL of a migrated Postgres database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as administrator:
+        administrator.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+        yield postgres.format(name=name)
+        administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from functools import partial
 
 import psycopg
@@ -47,16 +46,6 @@ DONE = Outcome(StoredFile("files/ab/abcd.safetensors", "abcd", 12), ROWS, 1)
 def oracle(tmp_path_factory):
     """``oracle(nodes)`` is what these jobs compute where nothing happens to them."""
     return lambda nodes: undisturbed(tmp_path_factory.mktemp("undisturbed"), nodes)
-
-
-@pytest.fixture
-def new_database(postgres, postgres_template):
-    """URL of a migrated Postgres database of the test's own."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as administrator:
-        administrator.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
-        yield postgres.format(name=name)
-        administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
