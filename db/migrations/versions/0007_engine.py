@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
+# 0002 to 0006 were those of databases before the schema began anew, which are refused
+revision = "0007"
 down_revision = "0001"
 
 READY, QUEUED, RUNNING = (sa.text(f"state = '{state}'") for state in ("ready", "queued", "running"))
