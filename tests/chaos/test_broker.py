@@ -16,6 +16,7 @@ from dataclasses import replace
 import psutil
 import pytest
 import redis
+from harness import link
 from harness.cluster import PROGRAM, Cluster, Sizes
 from harness.controls import OFF_VARIABLE
 from harness.graph import Node, layered
@@ -30,7 +31,7 @@ from db.jobs import Worker
 from db.models import Base, Job, JobState, Run
 from orchestrator.cluster.processes import recorded
 from tasks.app import BROKER_VARIABLE, create_app
-from tasks.code import codes
+from tasks.code import codes, queue_of
 from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace, register
 
@@ -271,6 +272,10 @@ def _commands_under_it(cluster):
 # ---- messages that are none ---------------------------------------------------------------------------
 
 
+LINKS = queue_of("cpu", link.code())
+"""Where workers that compute links listen."""
+
+
 class Marker:
     """Unpickled, it makes a file."""
 
@@ -292,7 +297,7 @@ def envelope(body, content_type="application/json", task="link"):
             "properties": {
                 "correlation_id": "garbled",
                 "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": "cpu"},
+                "delivery_info": {"exchange": "", "routing_key": LINKS},
                 "priority": 0,
                 "body_encoding": "base64",
                 "delivery_tag": "garbled",
@@ -329,7 +334,7 @@ def test_messages_that_are_none_lose_nothing_and_run_nothing(proxied, valkey, sa
     for number, (kind, messages) in enumerate(kinds.items()):
         wait_until_done(cluster, run_id, 10 * number)
         for message in messages:
-            valkey.lpush("cpu", message)
+            valkey.lpush(LINKS, message)
         cluster.wait_for(lambda: cluster.messages() == 0, f"a reader of {kind}")
     cluster.wait_for_end()
     assert_invariants(cluster, run_id, oracle)

@@ -314,11 +314,11 @@ class Cluster:
         statement = select(func.count()).where(Run.state == RunState.ACTIVE)
         return self.ask(lambda session: session.scalar(statement)) > 0
 
-    def messages(self, queue: str = "cpu") -> int:
-        """Doorbells that wait in Valkey; none while it is away."""
+    def messages(self) -> int:
+        """Doorbells that wait in Valkey, for any code and of any priority; none while it is away."""
         with suppress(redis.ConnectionError):
             with redis.Redis(unix_socket_path=str(self.socket)) as client:
-                return client.llen(queue)
+                return sum(map(client.llen, client.keys("cpu.*")))
         return 0
 
     def wait_for(self, condition: Callable[[], Answer], what: str) -> Answer:

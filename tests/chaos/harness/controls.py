@@ -13,15 +13,19 @@ from sqlalchemy.orm import Session
 
 import tasks.heartbeat
 import tasks.job_task
+import workers.process
 from db.jobs import Claim, Worker
 from db.models import Job
 from db.shares import Turns
 from harness.fences import fence_off
-from harness.link import Link
+from harness.link import Link, code
+from tasks.code import queue_of, queues_of
 from workers.acknowledge import QoS
 
 OFF_VARIABLE = "CHAOS_OFF"
 VERSION_VARIABLE = "CHAOS_LINK_VERSION"
+LINKS_CODE = code()
+"""That of all other processes, whatever this one is told to compute links with."""
 
 
 def install() -> None:
@@ -46,6 +50,11 @@ def code_off() -> None:
         return claim(session, job_id, replace(worker, codes=(*worker.codes, wanted or "")), turns)
 
     tasks.job_task.claim = of_any_code
+    workers.process.queues_of = _of_any_link
+
+
+def _of_any_link(queue: str) -> list[str]:
+    return [*queues_of(queue), queue_of(queue, LINKS_CODE)]
 
 
 def watchdog_off() -> None:
