@@ -21,8 +21,9 @@ from benchmarks.waiting import wait_for
 from db.dispatch import top_up
 from db.engine import open_engine, write
 from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
-from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
+from tasks.app import create_app
 from tasks.doorbell import ring
+from tasks.variables import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 
 def cpu_seconds(processes: list[psutil.Process]) -> float:

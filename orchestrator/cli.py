@@ -7,13 +7,8 @@ from typing import Annotated
 
 import typer
 
-from db.engine import reading
-from db.models import RunState
 from early_exit.backbone import MOBILENET_V2
-from orchestrator.cluster.place import current_place, refuse_private, refuse_shared
-from orchestrator.context import open_console, open_context
 from orchestrator.errors import OrchestratorError, UsageError
-from orchestrator.runs.which import active_or_newest, existing, runs
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -92,6 +87,7 @@ def submit(
 ) -> None:
     """Run the paper or one of its steps, or attach to an active run of the same spec."""
     # every command imports what it works with, so that the others do not wait for it
+    from orchestrator.context import open_context
     from orchestrator.runs.share import typed_share
     from orchestrator.submit.launch import launch
     from orchestrator.submit.request import Request, check
@@ -123,6 +119,7 @@ def backbone(
 ) -> None:
     """Show a backbone's blocks, their cost, and after which of them its branches are placed."""
     from orchestrator.backbone import show
+    from orchestrator.context import open_console
     from orchestrator.plan.spec import resolve
 
     show(resolve("paper", [*(settings or []), f"architecture.backbone={name}"]).architecture, open_console())
@@ -136,6 +133,7 @@ def data(
     ],
 ) -> None:
     """Download and verify the paper's photographs; an interrupted download is resumed."""
+    from orchestrator.context import open_console
     from orchestrator.files.caltech256 import CALTECH256, fetch
 
     if name != "caltech256":
@@ -146,9 +144,12 @@ def data(
 @cli.command()
 def resume(run: ActiveRunArgument = None, priority: Priority = None, max_running: MaxRunning = None) -> None:
     """Resume a run that was interrupted by Ctrl-C or killed, or watch it; it may get another share of the workers."""
+    from db.models import RunState
+    from orchestrator.context import open_context
     from orchestrator.runs.control import refuse_other_code
     from orchestrator.runs.progress import standing
     from orchestrator.runs.share import change_share, typed_share
+    from orchestrator.runs.which import active_or_newest
     from orchestrator.submit.follow import attend
 
     share = typed_share(priority, max_running or [])
@@ -163,7 +164,9 @@ def resume(run: ActiveRunArgument = None, priority: Priority = None, max_running
 @cli.command()
 def cancel(run: ActiveRunArgument = None) -> None:
     """Cancel a run; finished jobs are kept."""
+    from orchestrator.context import open_context
     from orchestrator.runs.control import cancel_run
+    from orchestrator.runs.which import active_or_newest
 
     context = open_context()
     cancel_run(context, active_or_newest(context.engine, run))
@@ -175,7 +178,9 @@ def retry(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run on a shared cluster, too.")] = False,
 ) -> None:
     """Retry the failed, cancelled and skipped jobs of a run that has ended."""
+    from orchestrator.context import open_context
     from orchestrator.runs.control import refuse_other_code, retry_run
+    from orchestrator.runs.which import existing
     from orchestrator.submit.launch import go_on
 
     context = open_context()
@@ -192,7 +197,9 @@ def status(
     ] = None,
 ) -> None:
     """List all runs, or show the stages and failures of one."""
+    from orchestrator.context import open_context
     from orchestrator.runs.progress import failures, standing, table
+    from orchestrator.runs.which import existing, runs
 
     context = open_context()
     engine, console = context.engine, context.console
@@ -216,10 +223,13 @@ def results(
     ] = None,
 ) -> None:
     """Print a run's tables, e.g. accuracy, offloading, latency and the published figures beside ours."""
+    from db.engine import reading
+    from orchestrator.context import open_context
     from orchestrator.results.formats import print_tables
     from orchestrator.results.layouts import named
     from orchestrator.results.tables import tables
     from orchestrator.runs.progress import standing
+    from orchestrator.runs.which import existing
 
     layouts = named(only or [])
     context = open_context()
@@ -246,7 +256,9 @@ def report(
     ] = None,
 ) -> None:
     """Write a run's figures and tables as one HTML page, and the figures as SVG and PNG."""
+    from orchestrator.context import open_context
     from orchestrator.report.page import write_report
+    from orchestrator.runs.which import existing
 
     context = open_context()
     write_report(context, existing(context.engine, run), out)
@@ -266,8 +278,10 @@ def export(
     form: Annotated[str, typer.Option("--format", help="jpg (quality 75) or png.")] = "jpg",
 ) -> None:
     """Write a run's distorted images, or their spectra, as KIND/LEVEL/N.jpg."""
+    from orchestrator.context import open_context
     from orchestrator.files.export import Export, write_images
     from orchestrator.files.shards import Selection
+    from orchestrator.runs.which import existing
 
     context = open_context()
     selection = Selection(what, kind, level, seed, fidelity)
@@ -280,6 +294,7 @@ def sql(
     form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
 ) -> None:
     """Query tables and views, read-only."""
+    from orchestrator.context import open_context
     from orchestrator.results.formats import print_answer
     from orchestrator.results.sql import query
 
@@ -291,6 +306,8 @@ def sql(
 def up() -> None:
     """Keep a private cluster running until Ctrl-C."""
     from orchestrator.cluster.client import hold
+    from orchestrator.cluster.place import refuse_shared
+    from orchestrator.context import open_context
 
     context = open_context(create=True)
     refuse_shared(context.place)
@@ -307,6 +324,7 @@ def worker(
 ) -> None:
     """Start one Celery worker by hand."""
     from orchestrator.cluster.worker import become_worker
+    from orchestrator.context import open_context
 
     become_worker(open_context(create=True).place, queues, concurrency, name)
 
@@ -318,6 +336,7 @@ def flower(
 ) -> None:
     """Serve Flower, a live view of the queues, behind a password."""
     from orchestrator.cluster.flower import become_flower
+    from orchestrator.context import open_context
 
     context = open_context(create=True)
     become_flower(context.place, address, port, context.console)
@@ -326,13 +345,17 @@ def flower(
 @cli.command()
 def migrate() -> None:
     """Create or upgrade the database schema."""
+    from orchestrator.context import open_context
+
     open_context(create=True).console.print("The database is at this code's schema.")
 
 
 @cli.command()
 def reconcile() -> None:
     """Run the reconciler of a shared cluster; it requeues lost jobs."""
+    from orchestrator.cluster.place import current_place, refuse_private
     from orchestrator.cluster.reconcile import reconcile_forever
+    from orchestrator.context import open_context
 
     refuse_private(current_place(create=False))
     context = open_context(create=True)

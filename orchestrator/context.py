@@ -1,16 +1,22 @@
 """What one command works with: its place, the database, the artifacts, and where it prints."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from sqlalchemy import Engine
 
-from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.schema import upgrade
 from orchestrator.cluster.place import Place, current_place, open_store
 from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from db.artifacts import ArtifactStore
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,12 @@ class Context:
 
     place: Place
     engine: Engine
-    store: ArtifactStore
     console: Console
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifacts; opened when it is first asked for, since most commands read only the database."""
+        return open_store(self.place)
 
 
 def open_context(*, create: bool = False) -> Context:
@@ -34,7 +44,7 @@ def open_context(*, create: bool = False) -> Context:
     engine = open_engine(place.database_url)
     # by every command: whichever comes first after an upgrade migrates
     upgrade(engine)
-    return Context(place, engine, open_store(place), open_console())
+    return Context(place, engine, open_console())
 
 
 def open_console() -> Console:

@@ -3,11 +3,6 @@
 import signal
 import sys
 
-from sqlalchemy.exc import DBAPIError
-
-from db.engine import Unreachable
-from db.errors import StorageError
-from early_exit.errors import EarlyExitError, OutOfReach
 from orchestrator.cli import cli
 from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.streams import open_streams
@@ -31,6 +26,13 @@ def main() -> None:
 
 def _expected(error: BaseException) -> tuple[ExitCode, str] | None:
     """The exit code and the message of an error that is for people; None for a bug."""
+    # not before there is one: half of the time that --help takes
+    from sqlalchemy.exc import DBAPIError
+
+    from db.engine import Unreachable
+    from db.errors import StorageError
+    from early_exit.errors import EarlyExitError, OutOfReach
+
     match error:
         case OrchestratorError():
             return error.exit_code, str(error)

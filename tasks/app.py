@@ -7,13 +7,7 @@ from celery import Celery
 from kombu.entity import Queue
 
 from db.dispatch import QUEUES
-
-BROKER_VARIABLE = "ORCHESTRATOR_BROKER_URL"
-DATABASE_VARIABLE = "ORCHESTRATOR_DATABASE_URL"
-ARTIFACTS_VARIABLE = "ORCHESTRATOR_ARTIFACTS_URL"
-WORKER_VARIABLE = "ORCHESTRATOR_WORKER"
-PACKAGES_VARIABLE = "ORCHESTRATOR_PACKAGES"
-"""The folder that a worker must import our packages from: its supervisor's own."""
+from tasks.variables import BROKER_VARIABLE
 
 VISIBILITY_SECONDS = 24 * 3600
 """Redelivery by the broker is off in practice: leases in SQL alone recover lost jobs."""

@@ -14,10 +14,11 @@ from kombu.transport.redis import Channel
 from db.artifacts import ArtifactStore
 from db.engine import open_engine
 from db.jobs import Worker
-from tasks.app import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE, packages
+from tasks.app import packages
 from tasks.code import codes, queues_of
 from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace
+from tasks.variables import ARTIFACTS_VARIABLE, DATABASE_VARIABLE, PACKAGES_VARIABLE, WORKER_VARIABLE
 from workers.acknowledge import QoS
 
 

@@ -1,14 +1,19 @@
 """Where this command works: a private cluster under one home folder, or the three addresses of a shared one."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from db.artifacts import ArtifactStore
 from orchestrator.errors import UsageError
-from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
+from tasks.variables import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
+
+if TYPE_CHECKING:
+    from db.artifacts import ArtifactStore
 
 HOME_VARIABLE = "ORCHESTRATOR_HOME"
 # checked, since Celery takes any address: HOST:6379 becomes a RabbitMQ that never answers
@@ -107,6 +112,8 @@ def socket_path(home: Path) -> Path:
 
 def open_store(place: Place) -> ArtifactStore:
     """The artifact store; raises ``UsageError`` if its folder cannot be written."""
+    from db.artifacts import ArtifactStore  # numpy with it
+
     try:
         return ArtifactStore(place.artifacts_url)
     except ValueError as error:

@@ -17,7 +17,8 @@ import psutil
 
 from orchestrator.cluster.place import Place
 from orchestrator.errors import InfrastructureError
-from tasks.app import PACKAGES_VARIABLE, WORKER_VARIABLE, packages
+from tasks.app import packages
+from tasks.variables import PACKAGES_VARIABLE, WORKER_VARIABLE
 
 # shorter than a worker's soft shutdown of 20 s: what it still holds is released without being charged
 STOP_SECONDS = 4.0

@@ -30,10 +30,11 @@ from db.engine import reading
 from db.jobs import Worker
 from db.models import Base, Job, JobState, Run
 from orchestrator.cluster.processes import recorded
-from tasks.app import BROKER_VARIABLE, create_app
+from tasks.app import create_app
 from tasks.code import codes, queue_of
 from tasks.heartbeat import Heartbeat
 from tasks.job_task import Workplace, register
+from tasks.variables import BROKER_VARIABLE
 
 COMMAND_SECONDS = 10
 """The issue's own bound for any command."""

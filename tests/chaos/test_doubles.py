@@ -26,8 +26,8 @@ from db.recovery import expire
 from orchestrator.plan.paper import Plan
 from orchestrator.plan.spec import resolve
 from orchestrator.submit.store import submit
-from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 from tasks.code import releases
+from tasks.variables import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 GRAPH_SEED = 1
 SMALL = ("synthetic.images=200", "synthetic.size=35", "image_size=32", "spectrum_size=32", "shard_size=40")

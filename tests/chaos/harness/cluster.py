@@ -31,8 +31,9 @@ from harness.member import Keeper, Member
 from harness.postgres import PostgresServer
 from orchestrator.cluster.processes import valkey_command, worker_command, worker_environment
 from orchestrator.cluster.reconcile import Reconciler
-from tasks.app import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE, create_app
+from tasks.app import create_app
 from tasks.doorbell import ring
+from tasks.variables import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 Answer = TypeVar("Answer")
 

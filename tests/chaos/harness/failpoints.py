@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 import tasks.job_task
-from tasks.app import WORKER_VARIABLE
+from tasks.variables import WORKER_VARIABLE
 
 FOLDER_VARIABLE = "CHAOS_FOLDER"
 SPARED_VARIABLE = "CHAOS_SPARED"

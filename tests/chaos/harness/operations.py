@@ -179,8 +179,8 @@ def report_run(steps: Steps) -> Any:
 
 
 def _context(steps: Steps, engine: Engine, store: ArtifactStore, file: Any = None) -> Context:
-    place = Place(Path(steps.order.folder), "", "", "")
-    return Context(place, engine, store, Console(file=file, width=100))
+    place = Place(Path(steps.order.folder), "", "", store.root.as_uri())
+    return Context(place, engine, Console(file=file, width=100))
 
 
 def _workplace(engine: Engine, store: ArtifactStore) -> Workplace:
