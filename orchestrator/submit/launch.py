@@ -10,6 +10,7 @@ from db.engine import reading, write
 from db.models import RunState
 from orchestrator.context import Context
 from orchestrator.errors import ExitCode
+from orchestrator.locks import is_held, supervisor_lock
 from orchestrator.plan.spec import Spec
 from orchestrator.runs.progress import standing
 from orchestrator.runs.share import change_share
@@ -56,20 +57,24 @@ def launch(context: Context, request: Request, spec: Spec) -> ExitCode:
 
 
 def go_on(context: Context, run_id: int, *, wait: bool) -> ExitCode:
-    """Follow an active run; on a shared cluster queue its jobs, and follow it only if ``wait``."""
-    place, console = context.place, context.console
-    if place.home is not None:
-        return attend(context, run_id)
-    app = create_app(place.broker_url, COMMAND_PATIENCE_SECONDS)
-    # after the commit, like every message: a worker must find the job that it is told about
-    if not ring(app, write(context.engine, top_up)):
-        console.print(
-            "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker."
-        )
-    if wait:
+    """Queue an active run's jobs where workers are running, and follow it; on a shared cluster only if ``wait``."""
+    home, console = context.place.home, context.console
+    if home is None or is_held(supervisor_lock(home)):
+        reached = _ring(context)
+        if home is None and not reached:
+            console.print(
+                "The broker is out of reach; the run is stored and starts once a reconciler reaches the broker."
+            )
+    if home is not None or wait:
         return attend(context, run_id)
     console.print(f"Watch it: orchestrator resume {run_id}, or: orchestrator status {run_id}")
     return ExitCode.DONE
+
+
+def _ring(context: Context) -> bool:
+    app = create_app(context.place.broker_url, COMMAND_PATIENCE_SECONDS)
+    # after the commit, like every message: a worker must find the job that it is told about
+    return ring(app, write(context.engine, top_up))
 
 
 def _introduce(resolved: Resolved, console: Console) -> None:
