@@ -15,6 +15,8 @@ from db.runs import progress
 from orchestrator.context import Context
 
 POLL_SECONDS = 0.5
+LOOKING = 0.05
+"""The part of its time that a watcher may spend looking: of a large run it looks less often."""
 PLAIN_SECONDS = 30.0
 SILENT_SECONDS = 30.0
 """If no job of a run has been running for this long, say what its jobs wait for."""
@@ -104,7 +106,9 @@ def _follow(
 ) -> Standing:
     busy = time.monotonic()
     while True:
+        began = time.monotonic()
         now = standing(context.engine, run_id)
+        took = time.monotonic() - began
         show(now)
         if now.count(JobState.RUNNING):
             busy = time.monotonic()
@@ -115,7 +119,7 @@ def _follow(
         if now.state != RunState.ACTIVE:
             return now
         keep_alive()
-        time.sleep(POLL_SECONDS)
+        time.sleep(max(POLL_SECONDS, took / LOOKING))
 
 
 def unclaimed(engine: Engine, run_id: int) -> list[str]:
