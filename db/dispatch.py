@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from db.clock import now
 from db.engine import execute
 from db.models import Job, JobState, Run, in_state
-from db.shares import ALL_STAGES, ActiveRun, active_shares, room
+from db.shares import ALL_STAGES, ActiveRun, active_shares, of_run, room
 
 WINDOW = 64
 """Messages of a run that may wait in a queue; the rest waits in SQL. Of a run of less weight fewer, in proportion."""
@@ -48,7 +48,7 @@ _twin = aliased(Job)
 _chosen = (
     select(Job.id)
     .where(
-        Job.run_id == bindparam("run"),
+        *of_run(Job),
         Job.queue == bindparam("of_queue"),
         in_state(JobState.READY),
         Job.stage.not_in(bindparam("full_stages", expanding=True)),
@@ -56,7 +56,7 @@ _chosen = (
         # another run's attempt computes it: its result will be there
         ~exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)),
     )
-    .order_by(Job.id)
+    .order_by(Job.run_id, Job.id)
     .limit(bindparam("room"))
     # two dispatchers at once each take their own; waiting for each other crosswise, they would deadlock
     .with_for_update(skip_locked=True, of=Job)

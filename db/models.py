@@ -182,8 +182,8 @@ class Job(Base):
         # what is read at every end of a job has a partial index, whose size follows what is going on and not
         # what is stored: dispatch in plan order, a worker's next job of the same stage, messages that may be
         # lost, leases
-        _partial("ready_jobs", JobState.READY, "run_id", "queue", "id"),
-        _partial("ready_jobs_by_stage", JobState.READY, "run_id", "queue", "stage", "id"),
+        _partial("ready_jobs", JobState.READY, "queue", "run_id", "id"),
+        _partial("ready_jobs_by_stage", JobState.READY, "queue", "stage", "run_id", "id"),
         _partial("queued_jobs", JobState.QUEUED, "run_id", "queue", "dispatched_at"),
         _partial("running_jobs", JobState.RUNNING, "lease_until"),
         # nearly always empty, and asked at every claim

@@ -9,13 +9,13 @@ from harness.graph import Node
 from harness.link import Link
 from harness.oracle import bad_files, numbers
 from harness.tables import all_rows
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from db.artifacts import StoredFile
 from db.engine import write
 from db.jobs import Outcome, fail, finish, lose, put_back, renew, saved_progress
 from db.limits import LEASE_SECONDS
-from db.models import Artifact, Attempt, Job, JobState
+from db.models import Artifact, Attempt, Job, JobState, RunState
 from db.recovery import expire, repair
 from db.results.tables import Temperature
 
@@ -67,6 +67,20 @@ def test_without_the_fence_a_zombies_result_is_accepted(zombie, engine, monkeypa
     before = all_rows(engine)
     assert write(engine, lambda session: WRITES["finish"](session, zombie))
     assert all_rows(engine) != before
+
+
+def test_of_two_that_hold_the_same_attempt_the_database_knows_one(add_run, engine):
+    """As after a failover to a standby that was behind: the first claim is forgotten, its number is given again."""
+    run = add_run({"job": []})
+    forgotten = run.claim("job")
+    run.set("job", state=JobState.READY, attempt=0, token=None, lease_until=None)
+    with engine.begin() as connection:
+        connection.execute(delete(Attempt))
+    known = run.claim("job")
+    assert (forgotten.attempt, known.attempt) == (1, 1)
+    assert not run.finish(forgotten, OTHER_FILE, OTHER_ROWS)
+    assert run.finish(known, FILE, ROWS)
+    assert run.state == RunState.SUCCEEDED
 
 
 # ---- with real workers --------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ def upgrade() -> None:
         op.drop_index(name, "jobs")
     op.create_index("jobs_by_run", "jobs", ["run_id", "state", "stage", "id"])
     for name, columns, rows in (
-        ("ready_jobs", ["run_id", "queue", "id"], READY),
-        ("ready_jobs_by_stage", ["run_id", "queue", "stage", "id"], READY),
+        ("ready_jobs", ["queue", "run_id", "id"], READY),
+        ("ready_jobs_by_stage", ["queue", "stage", "run_id", "id"], READY),
         ("queued_jobs", ["run_id", "queue", "dispatched_at"], QUEUED),
         ("running_jobs", ["lease_until"], RUNNING),
     ):
