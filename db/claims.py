@@ -28,7 +28,7 @@ from db.engine import execute
 from db.jobs import Claim, Held, JobInput, Worker, deliver, succeed
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, in_state
-from db.shares import ALL_STAGES, ActiveRun, Turns, room
+from db.shares import ALL_STAGES, ActiveRun, Turns, of_run, room
 
 CACHED_AT_ONCE = 100
 """So many jobs whose results are there already end in one transaction, before others have their turn."""
@@ -63,11 +63,6 @@ def _take(*chosen: ColumnElement[bool]) -> Update:
         .returning(
             *(Job.id, Job.run_id, Job.attempt, Job.token, Job.stage, Job.queue, Job.code),
             *(Job.label, Job.key, Job.params, Job.alone),
-            # as text, since SQLAlchemy leaves the tables' names out of what SQLite returns
-            literal_column("(SELECT a.id FROM artifacts AS a WHERE a.key = jobs.key)"),
-            literal_column(
-                "EXISTS (SELECT 1 FROM job_dependencies AS d WHERE d.child_id = jobs.id AND d.reads)"
-            ),
         )
     )
 
@@ -85,7 +80,7 @@ _TAKE_NEXT = _take(
     Job.id
     == select(_ready.id)
     .where(
-        _ready.run_id == bindparam("run"),
+        *of_run(_ready),
         _ready.queue == bindparam("of_queue"),
         _ready.stage == bindparam("of_stage"),
         in_state(JobState.READY, of=_ready),
@@ -93,7 +88,7 @@ _TAKE_NEXT = _take(
         ~_ready.alone,
         *_may_run(_ready),
     )
-    .order_by(_ready.id)
+    .order_by(_ready.run_id, _ready.id)
     .limit(1)
     .with_for_update(skip_locked=True, of=_ready)
     .scalar_subquery(),
@@ -105,6 +100,10 @@ _UNQUEUE = (
 )
 _UNQUEUE_TWIN = _UNQUEUE.where(exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)))
 _WHERE_IT_IS = select(Job.run_id, Job.stage).where(Job.id == bindparam("job"))
+_FOUND = select(
+    select(Artifact.id).where(Artifact.key == bindparam("of_key")).scalar_subquery(),
+    exists().where(JobDependency.child_id == bindparam("job"), JobDependency.reads),
+)
 _BEGIN = insert(Attempt).values(started_at=now())
 _INPUTS = (
     select(Job.id, Job.stage, Job.params, Job.artifact_id, Artifact.uri, Artifact.sha256)
@@ -183,8 +182,10 @@ def _hold() -> dict[str, Any]:
 
 def _begin(session: Session, row: Row[*tuple[Any, ...]], worker: Worker) -> Claim | None:
     """Begin the attempt at a job that was taken; None where its artifact is there and it has succeeded."""
-    *taken_as, artifact_id, has_inputs = row
-    taken = Claim(*taken_as)
+    taken = Claim(*row)
+    # after the update, which on Postgres waits for another run's attempt at this key to commit, so that its
+    # artifact is seen here
+    artifact_id, has_inputs = execute(session, _FOUND, of_key=taken.key, job=taken.job_id).one()
     if artifact_id is not None:
         # no row in attempts, since nothing was executed
         succeed(session, taken, artifact_id, cached=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from db.engine import execute
@@ -31,6 +31,15 @@ _LIVE = (
     .where(Job.run_id == bindparam("run"), or_(in_state(JobState.RUNNING), Job.state == bindparam("also")))
     .group_by(Job.stage)
 )
+
+
+def of_run(job: Any) -> tuple[ColumnElement[bool], ...]:
+    """Whether a job is of the parameter ``run``.
+
+    As a range, and then ordered by run and number: where all jobs are of one run, Postgres would rather read them in
+    the order of the primary key, past all that have ended.
+    """
+    return job.run_id >= bindparam("run"), job.run_id <= bindparam("run")
 
 
 def active_shares(session: Session) -> list[ActiveRun]:
