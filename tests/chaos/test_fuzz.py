@@ -2,6 +2,7 @@
 
 import time
 
+import harness.fuzz
 import pytest
 from harness.fuzz import Fuzz
 from harness.plans import DATASET, install
@@ -42,7 +43,13 @@ def test_without_the_lock_on_the_runs_of_a_repair_it_finds_a_run_that_ended_with
     fuzz, monkeypatch
 ):
     """The control: a repair looks whether the runs are active, and lets them end beside it."""
-    monkeypatch.setattr(db.recovery, "_lock_active", lambda session, run_ids: sorted(run_ids))
+
+    def look_only(session, run_ids):
+        time.sleep(0.05)  # a run that may end meanwhile does so sooner or later; this makes it sooner
+        return sorted(run_ids)
+
+    monkeypatch.setattr(db.recovery, "_lock_active", look_only)
+    monkeypatch.setitem(harness.fuzz.WEIGHTS, "repair", 30)
     with pytest.raises(AssertionError, match="some of its jobs have not"):
         play(fuzz, 200)
 
