@@ -7,12 +7,10 @@ what the model predicts; at the end of every example all that is active is drive
 import shutil
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 from harness.fences import fence_off
 from harness.model import (
-    DEADLINE_SECONDS,
     FAILED,
     PLANS,
     QUEUED,
@@ -23,6 +21,7 @@ from harness.model import (
     WAITING,
     Model,
 )
+from harness.plans import CODES, DATASET, install, made, planned
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -32,22 +31,18 @@ from sqlalchemy.exc import IntegrityError
 
 import db.clock
 import db.jobs
-from db.artifacts import StoredFile
 from db.claims import claim
 from db.dispatch import MOST_RINGS, forget_rings, ring_again, top_up
 from db.engine import open_engine, write
 from db.graph import recount
-from db.jobs import Outcome, Worker, fail, finish, lose, put_back, renew, saved_progress
+from db.jobs import Worker, fail, finish, lose, put_back, renew, saved_progress
 from db.limits import LEASE_SECONDS
 from db.models import OPEN, JobState, RunState
 from db.recovery import expire, release_worker, repair
-from db.results.tables import Temperature
 from db.runs import cancel, retry, settle_run
 from db.shares import Turns
-from orchestrator.plan.paper import Plan
 from orchestrator.plan.spec import resolve
 from orchestrator.submit.store import submit
-from tasks.params import STAGES, StageParams
 
 MOMENTS = (13.0, 31.0, 601.0)
 """Longer than any delay, than a lease, than the deadline; no sum of a few of them is equal to one of these."""
@@ -55,31 +50,10 @@ NOON = 2_460_000.0
 """The Julian day at which the database's clock stands."""
 
 
-@dataclass(frozen=True)
-class Step(StageParams):
-    """A job of the machine's plans that leaves a file."""
-
-    stage = "step"
-    version = 1
-    libraries = ()
-    writes_rows = False
-    deadline_seconds = DEADLINE_SECONDS
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Table(Step):
-    """One that leaves rows."""
-
-    stage = "table"
-    writes_rows = True
-
-
 # ---- the machine --------------------------------------------------------------------------------------
 
 some = st.integers(0, 2**16)
-WORKERS = tuple(Worker(f"w{i}", "host", i, ("step 1", "table 1")) for i in range(3))
+WORKERS = tuple(Worker(f"w{i}", "host", i, CODES) for i in range(3))
 
 
 class Jobs(RuleBasedStateMachine):
@@ -153,12 +127,8 @@ class Jobs(RuleBasedStateMachine):
         if missing:
             self.set_aside(held, job, inputs, missing[0])
             return
-        rows = (
-            {Temperature: [{"exit": 1, "expert": job.name, "temperature": 1.0}]} if job.name.isupper() else {}
-        )
-        file = StoredFile(f"files/{job.name}", job.name, 1)
         owned = self.model.holds(job, held.attempt)
-        assert self.call(finish, held, Outcome(file, rows, 1)) == owned
+        assert self.call(finish, held, made(job.name)) == owned
         if owned:
             self.model.finish(job)
 
@@ -377,15 +347,6 @@ def empty(session):
         session.execute(text(f"DELETE FROM {table}"))  # noqa: S608  # names of our own
 
 
-def planned(number):
-    """One of the plans, with keys as the product makes them."""
-    plan, places = Plan({}), {}
-    for name, (reads, after) in PLANS[number].items():
-        params = (Table if name.isupper() else Step)(name)
-        places[name] = plan.add(params, name, [places[p] for p in reads], [places[p] for p in after])
-    return plan
-
-
 # ---- the tests ----------------------------------------------------------------------------------------
 
 
@@ -395,11 +356,10 @@ def play(sqlite_template, tmp_path, monkeypatch):
     shutil.copy(sqlite_template, tmp_path / "database.sqlite")
     engine = open_engine(f"sqlite:///{tmp_path / 'database.sqlite'}")
     event.listen(engine, "connect", stand_still)
-    for stage in (Step, Table):
-        monkeypatch.setitem(STAGES, stage.stage, stage)
+    install(monkeypatch)
     monkeypatch.setattr(db.jobs, "BACKOFF_SECONDS", 4.0)
     monkeypatch.setattr(db.clock, "shift_seconds", 0.0)
-    write(engine, lambda session: session.execute(text(DATASET)))
+    write(engine, lambda session: session.execute(DATASET))
     eyes = sqlite3.connect(tmp_path / "database.sqlite", isolation_level=None)
     spec, counted = resolve("demo", []), Counter()
 
@@ -415,7 +375,6 @@ def play(sqlite_template, tmp_path, monkeypatch):
 
 SOON = 2
 """A seed with which the control finds what it must within seconds; others may take half a minute."""
-DATASET = "INSERT INTO datasets VALUES (1, 'd', 'file:///d', '[\"x\"]', 0, 0)"
 SETTINGS = settings(
     deadline=None,
     stateful_step_count=20,
