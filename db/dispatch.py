@@ -124,7 +124,8 @@ _SILENT = (
         # 1, 2, 4, … times the pause: a job whose message waits behind long ones must not fill the broker
         Job.dispatched_at < now() - bindparam("pause") * literal_column("1").op("<<")(Job.rings - 1),
     )
-    .order_by(Job.id)
+    # not by the column itself, in whose order SQLite would rather read all jobs
+    .order_by(Job.id + literal_column("0"))
 )
 _RING_AGAIN = _ring(
     _SILENT.with_for_update(skip_locked=True, of=Job),

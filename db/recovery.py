@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, exists, func, select, update
+from sqlalchemy import ColumnElement, String, cast, exists, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -69,10 +69,9 @@ def _running(session: Session, condition: ColumnElement[bool], *, wait: bool = T
         )
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.attempt == Job.attempt))
         .where(in_state(JobState.RUNNING), condition)
-        # so that two reconcilers that take back the same jobs lock them in the same order
-        .order_by(Job.id)
-        # without statistics SQLite would rather read all jobs
-        .with_hint(Job, "INDEXED BY running_jobs", "sqlite")
+        # so that two reconcilers that take back the same jobs lock them in the same order; not by the column
+        # itself, in whose order SQLite would rather read all jobs
+        .order_by(Job.id + literal_column("0"))
     )
     if not wait:
         # a job that has just lost its worker may be about to end, in a transaction that stands still
