@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, String, cast, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, String, cast, exists, func, literal_column, select, true, update
 from sqlalchemy.orm import Session
 
 from db.clock import now
@@ -175,3 +175,11 @@ def is_dead(session: Session, job_id: int, attempt: int) -> bool:
 def has_artifact(session: Session, key: str) -> bool:
     """Whether the result of this key is stored."""
     return session.scalar(select(Artifact.id).where(Artifact.key == key)) is not None
+
+
+def busy_workers(session: Session) -> dict[str, set[int]]:
+    """The processes that hold a job, by worker."""
+    busy: dict[str, set[int]] = {}
+    for running in _running(session, true()):
+        busy.setdefault(running.worker, set()).add(running.process)
+    return busy

@@ -30,6 +30,7 @@ WORKER = Worker("worker-1", "host-1", 4711, (CODE,))
 
 LONGEST = (
     "chaos/test_broker.py",
+    "chaos/test_supervisor.py",
     "acceptance/test_steps_report.py",
     "chaos/test_kill_storm.py",
     "acceptance/test_interruption.py",

@@ -1,22 +1,27 @@
 """How commands use the private cluster: start it, keep it running, stop it, wait for it to end."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.cluster.backoff import Backoff
 from orchestrator.cluster.place import HOME_VARIABLE, Place
 from orchestrator.cluster.processes import start, valkey_binary
+from orchestrator.cluster.trouble import told
 from orchestrator.errors import InfrastructureError, UsageError
 from orchestrator.locks import is_held, lock, supervisor_lock, up_lock
 
-START_SECONDS = 30.0
-RESTARTS = 5
+STOP_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
+"""A person waits no longer for a private cluster in which something keeps failing."""
 
 
 def start_supervisor(place: Place) -> subprocess.Popen[bytes]:
@@ -38,7 +43,7 @@ def stop_supervisor(place: Place, started: subprocess.Popen[bytes] | None) -> No
         started.terminate()
         started.wait()
     path = supervisor_lock(place.home)
-    deadline = time.monotonic() + 2 * START_SECONDS
+    deadline = time.monotonic() + STOP_SECONDS
     while is_held(path) and time.monotonic() < deadline:
         # the file is empty for an instant before the holder writes its pid, and the holder may end meanwhile
         with suppress(ValueError, ProcessLookupError):
@@ -61,25 +66,61 @@ def _without_addresses(place: Place) -> Place:
 
 @dataclass
 class KeepAlive:
-    """Restarts the private cluster's supervisor when it is gone, up to a few times."""
+    """Starts the private cluster's supervisor again when it is gone, and says each time what is wrong."""
 
     place: Place
-    tries: int = 0
+    console: Console
+    patience_seconds: float = PATIENCE_SECONDS
     started: subprocess.Popen[bytes] | None = None
+    backoff: Backoff = field(default_factory=Backoff)
+    died: str = ""
+    said: str = ""
+    troubled_since: float | None = None
 
     def __call__(self) -> None:
-        if self.place.home is None or is_held(supervisor_lock(self.place.home)):
+        """Look once; raises ``InfrastructureError`` where something has been wrong for longer than patience."""
+        if self.place.home is None:
             return
-        if self.started is not None and self.started.poll() is None:
-            return  # it has not taken its lock yet
-        # a supervisor that dies again and again has a cause that another start does not remove
-        if self.tries == RESTARTS:
-            logs = self.place.home / "logs"
-            raise InfrastructureError(
-                f"the private cluster died {RESTARTS} times. See {logs}/supervisor.log."
-            )
-        self.tries += 1
-        self.started = start_supervisor(self.place)
+        trouble = self._look(self.place.home)
+        if trouble and trouble != self.said:
+            self.console.print(f"{trouble.rstrip('.')}. It is tried again.", markup=False, soft_wrap=True)
+        self.said = trouble
+        if not trouble:
+            self.troubled_since = None
+            return
+        self.troubled_since = self.troubled_since or time.monotonic()
+        if time.monotonic() - self.troubled_since >= self.patience_seconds:
+            if not is_held(up_lock(self.place.home)):
+                stop_supervisor(self.place, self.started)
+            raise InfrastructureError(trouble)
+
+    def _look(self, home: Path) -> str:
+        """What is wrong, empty if nothing is; what is gone is started again once that is due."""
+        if is_held(supervisor_lock(home)):
+            if self.backoff.has_settled:
+                self.died = ""
+            return told(home) or self.died
+        if self.started is not None:
+            code = self.started.poll()
+            if code is None:
+                return self.died  # it has not taken its lock yet
+            self.backoff.end()
+            self.died = f"The private cluster ended with code {code}; see {home}/logs/supervisor.log."
+            self.started, self.said = None, ""
+        if self.backoff.is_due:
+            self._start()
+        return self.died
+
+    def _start(self) -> None:
+        self.backoff.start()
+        try:
+            self.started = start_supervisor(self.place)
+        except (OSError, InfrastructureError) as error:
+            # the first time there is somebody to see it
+            if self.troubled_since is None and isinstance(error, InfrastructureError):
+                raise
+            self.backoff.end()
+            self.died, self.said = f"The private cluster does not start: {error}", ""
 
 
 def hold(place: Place, console: Console) -> None:
@@ -88,7 +129,7 @@ def hold(place: Place, console: Console) -> None:
     with lock(up_lock(place.home)) as held:
         if held is None:
             raise UsageError(f"another `orchestrator up` holds the cluster under '{place.home}'.")
-        keep_alive = KeepAlive(place)
+        keep_alive = KeepAlive(place, console, patience_seconds=math.inf)
         console.print(f"Private cluster under {place.home}; logs in {place.home / 'logs'}. Ctrl-C stops it.")
         try:
             while True:

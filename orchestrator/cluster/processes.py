@@ -1,20 +1,19 @@
-"""The processes of a private cluster: how they are started, recorded, and stopped with all their children."""
+"""The processes of a private cluster: how they are started, and stopped with all their children."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 
+from orchestrator.cluster.leftovers import wait_for_the_killed
 from orchestrator.cluster.place import Place
 from orchestrator.errors import InfrastructureError
 from tasks.app import packages
@@ -22,24 +21,6 @@ from tasks.variables import PACKAGES_VARIABLE, WORKER_VARIABLE
 
 # shorter than a worker's soft shutdown of 20 s: what it still holds is released without being charged
 STOP_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Leader:
-    """A recorded process group; the start time distinguishes its leader from a later process of the same pid."""
-
-    name: str
-    pid: int
-    started: float
-
-    @property
-    def pid_is_anothers(self) -> bool:
-        """Whether the pid was reused by a later process, so that its group is not ours."""
-        try:
-            # start times are computed from the boot time, which moves a little when the clock is set
-            return abs(psutil.Process(self.pid).create_time() - self.started) >= 1
-        except psutil.NoSuchProcess:
-            return False  # a pid is not reused while its group has members
 
 
 def start(
@@ -128,52 +109,13 @@ def valkey_binary() -> str:
     )
 
 
-def children(pid: int) -> set[int]:
-    """Live children of a process; empty if it is gone."""
+def is_child(pid: int, parent: int) -> bool:
+    """Whether a process lives and has this parent."""
     try:
-        found = psutil.Process(pid).children()
-    except psutil.NoSuchProcess:
-        return set()
-    return {child.pid for child in found if _lives(child)}
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        process = psutil.Process(pid)
+        return bool(process.ppid() == parent and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def record(path: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Record the leader of each group, for the supervisor that follows a killed one."""
-    leaders = []
-    for name, process in processes.items():
-        try:
-            # by pid alone, a later supervisor could kill a stranger's process
-            leaders.append(asdict(Leader(name, process.pid, psutil.Process(process.pid).create_time())))
-        except psutil.NoSuchProcess:
-            continue  # already gone
-    # atomic, but not synced: after a crash of the machine there is nobody left to kill
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(leaders))
-    temporary.replace(path)
-
-
-def recorded(path: Path) -> list[Leader]:
-    """The recorded leaders; empty if the record is missing or unreadable."""
-    try:
-        return [Leader(**leader) for leader in json.loads(path.read_text())]
-    except (FileNotFoundError, ValueError, TypeError):
-        return []
-
-
-def end_leftovers(leaders: Sequence[Leader]) -> None:
-    """Kill what a killed supervisor left behind: recorded groups, even those whose leader is gone."""
-    groups = {leader.pid for leader in leaders if not leader.pid_is_anothers}
-    for group in groups:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
-    _wait_for_the_killed(groups)
 
 
 def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
@@ -189,23 +131,7 @@ def stop(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    _wait_for_the_killed({process.pid for process in processes.values()})
-
-
-def _wait_for_the_killed(groups: Collection[int]) -> None:
-    """Wait until all members of these groups are gone: a killed process lingers while its memory is freed."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline:
-        if not any(_group(process) in groups and _lives(process) for process in psutil.process_iter()):
-            return
-        time.sleep(0.02)
-
-
-def _group(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except ProcessLookupError:
-        return None
+    wait_for_the_killed([process.pid for process in processes.values()])
 
 
 def become(command: list[str], place: Place, environment: dict[str, str]) -> NoReturn:

@@ -81,7 +81,7 @@ class Reconciler:
                 self.once()
             except TROUBLES as error:
                 # the same trouble comes back every second
-                if (trouble := _in_a_line(error)) not in told:
+                if (trouble := in_a_line(error)) not in told:
                     log.warning("waiting: %s", trouble)
                     told.add(trouble)
             else:
@@ -136,7 +136,8 @@ class Reconciler:
                 path.unlink(missing_ok=True)
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
+    """What went wrong."""
     # of the database's own errors without the statement, whose values differ from round to round
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0] or type(error).__name__
 

@@ -25,7 +25,7 @@ def attend(context: Context, run_id: int) -> ExitCode:
             return report(context, run_id, watch(context, run_id, lambda: None))
         except KeyboardInterrupt:
             return _detach(context, run_id, "It continues without this command. Watch it again")
-    interrupted, keep_alive = False, KeepAlive(place)
+    interrupted, keep_alive = False, KeepAlive(place, console)
     with lock(clients_lock(place.home), shared=True):
         try:
             ended = watch(context, run_id, keep_alive)

@@ -29,7 +29,7 @@ from db.artifacts import ArtifactStore
 from db.engine import reading
 from db.jobs import Worker
 from db.models import Base, Job, JobState, Run
-from orchestrator.cluster.processes import recorded
+from orchestrator.cluster.leftovers import recorded
 from tasks.app import create_app
 from tasks.code import codes, queue_of
 from tasks.heartbeat import Heartbeat
@@ -431,7 +431,7 @@ class Private:
 
     def leader(self, name):
         """Pid of the process group of this name; none before it is recorded."""
-        leaders = recorded(self.home / "run" / "processes.json")
+        leaders = recorded(self.home / "run" / "processes.json").leaders
         return next((leader.pid for leader in leaders if leader.name == name), None)
 
     def wait_for_another(self, name, pid):

@@ -1,15 +1,14 @@
-"""The living children of a process, while some of them end; and the end of whole groups."""
+"""The children of a process, while some of them end; and the end of whole groups."""
 
-import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 
-from orchestrator.cluster import processes
-from orchestrator.cluster.processes import Leader, children, end_leftovers, stop
+from orchestrator.cluster.processes import is_child, stop
 
 PARENT = """
 import subprocess, sys
@@ -22,29 +21,25 @@ for line in sys.stdin:
 """
 
 
-def test_a_child_that_ends_while_they_are_counted_hides_no_other(monkeypatch):
-    """Else the jobs of all of them would count as lost."""
+def test_a_process_is_a_child_while_it_lives_and_of_its_parent_alone():
+    """Else its job would count as lost, or would wait for its lease."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     parent = subprocess.Popen([sys.executable, "-c", PARENT], **pipes)
     pids = [int(pid) for pid in parent.stdout.readline().split()]
-    lives = processes._lives
-
-    def end_the_first_one(process):
-        if process.pid == pids[0] and psutil.pid_exists(pids[0]):
-            parent.stdin.write("0\n")
-            parent.stdin.flush()
-            assert parent.stdout.readline() == "reaped\n"
-        return lives(process)
-
-    monkeypatch.setattr(processes, "_lives", end_the_first_one)
-    assert children(parent.pid) == set(pids[1:])
-    monkeypatch.undo()
-    assert children(parent.pid) == set(pids[1:])
+    assert [is_child(pid, parent.pid) for pid in pids] == [True, True, True]
+    assert not is_child(parent.pid, parent.pid)
+    parent.stdin.write("0\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "reaped\n"
+    killed = psutil.Process(pids[1])
+    killed.kill()
+    while killed.status() != psutil.STATUS_ZOMBIE:  # nobody reaps it
+        time.sleep(0.01)
+    assert [is_child(pid, parent.pid) for pid in pids] == [False, False, True]
     parent.kill()
     parent.communicate()
-    for pid in pids[1:]:
-        os.kill(pid, 9)
-    assert children(parent.pid) == set()
+    assert not is_child(pids[2], parent.pid)
+    psutil.Process(pids[2]).kill()
 
 
 LEADER = """
@@ -77,10 +72,3 @@ def test_a_stopped_group_is_gone_to_its_last_member(group):
     stop({"leader": leader})
     assert states(members) <= {"gone", psutil.STATUS_ZOMBIE}
     assert leader.returncode == -signal.SIGTERM
-
-
-def test_what_a_killed_supervisor_left_is_gone_to_its_last_member(group):
-    leader, members = group
-    end_leftovers([Leader("leader", leader.pid, psutil.Process(leader.pid).create_time())])
-    assert states(members) <= {"gone", psutil.STATUS_ZOMBIE}
-    assert leader.wait() == -signal.SIGKILL

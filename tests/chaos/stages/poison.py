@@ -4,13 +4,17 @@ import ctypes
 import faulthandler
 import os
 import signal
+import sqlite3
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from harness.failpoints import FOLDER_VARIABLE
 from harness.poison import Poison
 
 from db.results.tables import Latency
+from tasks.app import DATABASE_VARIABLE
 from tasks.job_io import JobContext, Output
 
 LONG_SECONDS = 900
@@ -60,6 +64,15 @@ def _exit() -> None:
     sys.exit("poison")
 
 
+def _freeze() -> None:
+    """Once in a cluster: stopped within a write transaction on SQLite."""
+    with suppress(FileExistsError):
+        (Path(os.environ[FOLDER_VARIABLE]) / "frozen").touch(exist_ok=False)
+        database = sqlite3.connect(os.environ[DATABASE_VARIABLE].removeprefix("sqlite:///"), timeout=60)
+        database.execute("BEGIN IMMEDIATE")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _result() -> Output:
     """No poison: the one row that a table of results needs."""
     seconds = {
@@ -79,5 +92,6 @@ WAYS = {
     "loop": _loop,
     "deaf": _deaf,
     "exit": _exit,
+    "freeze": _freeze,
     "result": _result,
 }
