@@ -47,6 +47,7 @@ class Heartbeat:
         # handlers of signals can be set there alone
         self._interrupts = threading.current_thread() is threading.main_thread()
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
 
     def _start(self) -> None:
         """Begin with the first claim, that is in the process that executes it and not in its parent."""
@@ -54,6 +55,12 @@ class Heartbeat:
             signal.signal(signal.SIGUSR2, self._stop)
         self._thread = threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def end(self) -> None:
+        """Hold nothing more: the thread ends, and with it its hold on the database's connections."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
 
     @contextmanager
     def holding(self, held: Held) -> Iterator[None]:
@@ -90,11 +97,11 @@ class Heartbeat:
             raise LeaseLost
 
     def _beat_forever(self) -> None:
-        while True:
+        while not self._ended.is_set():
             if self._watched and self._lost is None:
                 # each call puts off the one before; its timer runs in C, whoever holds the lock
                 faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
-            time.sleep(BEAT_SECONDS)
+            self._ended.wait(BEAT_SECONDS)
             held = self._held
             # one that was claimed since the last beat has most of its lease before it
             if held is not None and time.monotonic() - self._since >= BEAT_SECONDS / 2:

@@ -20,15 +20,18 @@ from tasks.job_task import Workplace, run_job
 def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
     """Execute a run's jobs one after another until it has ended."""
     # not watched: the watchdog would end this process, and a debugger with it
-    workplace = Workplace(
-        engine,
-        store,
-        Worker("in-process", socket.gethostname(), os.getpid(), codes()),
-        Heartbeat(engine, watched=False),
-    )
+    heartbeat = Heartbeat(engine, watched=False)
+    worker = Worker("in-process", socket.gethostname(), os.getpid(), codes())
+    try:
+        _execute(Workplace(engine, store, worker, heartbeat), run_id)
+    finally:
+        heartbeat.end()
+
+
+def _execute(workplace: Workplace, run_id: int) -> None:
     previous = None
     while True:
-        with reading(engine) as session:
+        with reading(workplace.engine) as session:
             state = session.scalar(select(Run.state).where(Run.id == run_id))
             job_id = session.scalar(
                 select(func.min(Job.id)).where(
@@ -42,6 +45,7 @@ def run_in_process(engine: Engine, store: ArtifactStore, run_id: int) -> None:
         if job_id is not None:
             run_job(workplace, job_id)
         if job_id is None or job_id == previous:
-            write(engine, expire)  # all remaining jobs wait for a retry or for the lease of a killed process
+            # all remaining jobs wait for a retry or for the lease of a killed process
+            write(workplace.engine, expire)
             time.sleep(0.1)
         previous = job_id

@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from harness import link
@@ -19,10 +22,12 @@ from sqlalchemy.exc import IntegrityError
 
 import db.recovery
 import orchestrator.submit.store
-from db.engine import reading, write
-from db.limits import LEASE_SECONDS
+from db.claims import claim
+from db.engine import reading, write, writing
+from db.jobs import Worker
 from db.models import Attempt, Job, RunState
-from db.recovery import expire
+from db.recovery import release_worker
+from db.shares import Turns
 from orchestrator.plan.paper import Plan
 from orchestrator.plan.spec import resolve
 from orchestrator.submit.store import submit
@@ -30,6 +35,8 @@ from tasks.code import releases
 from tasks.variables import ARTIFACTS_VARIABLE, BROKER_VARIABLE, DATABASE_VARIABLE
 
 GRAPH_SEED = 1
+AT_A_LOCK = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+WORKER = Worker("worker-2", "host-2", 2, ("sweep 1",))
 SMALL = ("synthetic.images=200", "synthetic.size=35", "image_size=32", "spectrum_size=32", "shard_size=40")
 
 
@@ -123,12 +130,11 @@ class TestPostgres:
 
     @pytest.mark.parametrize(("fence", "charged"), [(True, 1), (False, 2)])
     def test_two_reconcilers_that_both_saw_a_lost_worker_charge_it_once_and_without_the_fence_twice(
-        self, add_run, engine, later, monkeypatch, fence, charged
+        self, add_run, engine, monkeypatch, fence, charged
     ):
         """The control recognizes a held job by its number alone."""
         run = add_run({"a": []})
         run.claim("a")
-        later(LEASE_SECONDS + 1)
         if not fence:
             fence_off(put=monkeypatch.setattr)
         barrier, lose = threading.Barrier(2), db.recovery.lose
@@ -138,7 +144,29 @@ class TestPostgres:
             return lose(*arguments)
 
         monkeypatch.setattr(db.recovery, "lose", lose_together)
-        assert sum(in_threads(2, lambda: write(engine, expire))) == charged
+        lost = partial(release_worker, worker="worker-1", charged=True)
+        assert sum(in_threads(2, lambda: write(engine, lost))) == charged
+
+    @pytest.mark.parametrize("index", [True, False])
+    def test_a_key_that_two_runs_claim_at_once_is_held_once_and_without_the_index_twice(
+        self, add_run, engine, index
+    ):
+        """The control is a database without ``one_running_job_per_key``."""
+        first, second = add_run({"a": []}), add_run({"a": []})
+        if not index:
+            drop(engine, "one_running_job_per_key")
+        with ThreadPoolExecutor() as threads:
+            with writing(engine) as session:
+                assert claim(session, first.jobs["a"], WORKER, Turns()) is not None
+                # neither sees what the other has not committed
+                other = threads.submit(second.claim, "a")
+                while not (other.done() or rows(engine, AT_A_LOCK)):
+                    time.sleep(0.01)
+            if index:
+                with pytest.raises(IntegrityError):
+                    other.result()
+            else:
+                assert other.result() is not None
 
 
 def drop(engine, index):
@@ -189,19 +217,3 @@ def test_two_runs_of_the_same_keys_with_three_bells_and_two_reconcilers_compute_
         f"doubles on {database}: keys={len(nodes)} jobs={2 * len(nodes)} computed={sum(computed.values())} "
         f"task-executions={executions} reconcilers=2"
     )
-
-
-@pytest.mark.parametrize("index", [True, False])
-def test_a_key_wanted_by_two_runs_is_held_once_and_without_the_index_twice(add_run, engine, index):
-    """The control is a database without ``one_running_job_per_key``."""
-    first, second = add_run({"a": []}), add_run({"a": []})
-    held = first.claim("a")
-    if not index:
-        drop(engine, "one_running_job_per_key")
-        assert second.claim("a") is not None
-        return
-    with pytest.raises(IntegrityError):
-        second.claim("a")
-    assert first.finish(held)
-    assert second.claim("a") is None
-    assert (second.job("a").cached, second.state) == (True, RunState.SUCCEEDED)

@@ -43,6 +43,7 @@ from tasks.doorbell import waiting_messages
 from tasks.heartbeat import Heartbeat
 from tasks.job_io import SavedProgress
 from tasks.job_task import Workplace, run_job
+from tasks.node_faults import Pause
 
 SETTINGS = {
     "image_size": 32,
@@ -184,9 +185,9 @@ def _context(steps: Steps, engine: Engine, store: ArtifactStore, file: Any = Non
 
 
 def _workplace(engine: Engine, store: ArtifactStore) -> Workplace:
-    return Workplace(
-        engine, store, Worker("stepper", "here", os.getpid(), codes()), Heartbeat(engine, watched=False)
-    )
+    # no pause after a machine's fault: every order is a process of its own
+    worker, heartbeat = Worker("stepper", "here", os.getpid(), codes()), Heartbeat(engine, watched=False)
+    return Workplace(engine, store, worker, heartbeat, pause=Pause(0.0))
 
 
 OPERATIONS: dict[str, Callable[[Steps], Any]] = {
