@@ -227,11 +227,10 @@ def job_of(place):
 
 def assert_whole(place):
     """The middle link took effect once, its file is what its row says, and nothing lies about."""
-    assert place.ask(select(Job.state, Job.waiting_for).order_by(Job.id)) == [
-        (JobState.SUCCEEDED, 0),
-        (JobState.SUCCEEDED, 0),
-        (JobState.READY, 0),
-    ]
+    *done, following = place.ask(select(Job.state, Job.waiting_for).order_by(Job.id))
+    assert done == [(JobState.SUCCEEDED, 0)] * 2
+    # a reconciler may have queued it already
+    assert following in [(JobState.READY, 0), (JobState.QUEUED, 0)]
     assert place.value(select(func.count()).select_from(Artifact)) == 2
     assert place.value(select(func.count()).select_from(Temperature)) == 8
     for uri, sha256 in place.ask(select(Artifact.uri, Artifact.sha256)):
