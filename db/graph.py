@@ -166,9 +166,21 @@ def _drift(which: ColumnElement[bool]) -> Subquery:
     )
 
 
-def drifted(session: Session, run_id: int) -> list[int]:
-    """The jobs of a run whose counter is wrong; waits for nobody."""
-    return list(execute(session, select(_drift(Job.run_id == run_id).c.id)).scalars())
+AUDITED = 5000
+"""Jobs that one audit looks at."""
+
+
+def audit(session: Session, run_id: int, after: int) -> tuple[list[int], int]:
+    """Which of a run's next jobs after this number have a wrong counter; and after which to go on, 0 at the end.
+
+    Waits for nobody. Of a large run a part, so that no reconciler's round takes longer than others.
+    """
+    some = select(Job.id).where(Job.run_id == run_id, Job.id > after).order_by(Job.id).limit(AUDITED)
+    last = execute(session, select(func.max(some.subquery().c.id))).scalar()
+    if last is None:
+        return [], 0
+    among = (Job.run_id == run_id) & Job.id.between(after + 1, last)
+    return list(execute(session, select(_drift(among).c.id)).scalars()), last
 
 
 def recount(session: Session, run_id: int) -> int:

@@ -20,10 +20,10 @@ from db.artifacts import ArtifactStore
 from db.dispatch import Doorbell, has_silent, ring_again, top_up
 from db.engine import read, write
 from db.errors import StorageError
-from db.graph import drifted, recount
+from db.graph import audit, recount
 from db.limits import LEASE_SECONDS
 from db.recovery import expire, has_artifact, is_dead
-from db.runs import active_runs, settle_run
+from db.runs import active_runs, settle_run, torn_runs
 from tasks.app import create_app
 from tasks.doorbell import ring
 
@@ -48,6 +48,8 @@ class Reconciler:
     store: ArtifactStore
     app: Celery
     rounds: int = 0
+    audited: dict[int, int] = field(default_factory=dict)
+    """By active run the last job whose counter was looked at."""
     # wall time, since on Linux the monotonic clock stands still while the machine sleeps
     last_round: float = field(default_factory=time.time)
     lenient_until: float = 0.0
@@ -119,10 +121,20 @@ class Reconciler:
             self._ring(self._database(write, partial(ring_again, after_seconds=RING_AGAIN_SECONDS)))
 
     def _audit(self) -> None:
-        # Reading takes no locks; another reconciler may have rebuilt the counters since.
-        if self._database(read, _has_drifted) and (rebuilt := self._database(write, _recount)):
-            log.warning("%d counters had drifted and were rebuilt", rebuilt)
+        self._audit_counters()
+        if torn := self._database(read, torn_runs):
+            log.error("runs %s have ended and some of their jobs have not: orchestrator retry", torn)
         self.remove_leftovers()
+
+    def _audit_counters(self) -> None:
+        """Look at some jobs of every active run, and next time at those that follow."""
+        before, self.audited = self.audited, {}
+        for run_id in self._database(read, active_runs):
+            after = before.get(run_id, 0)
+            # reading takes no locks; another reconciler may have rebuilt the counters since
+            wrong, self.audited[run_id] = self._database(read, partial(audit, run_id=run_id, after=after))
+            if wrong and (rebuilt := self._database(write, partial(recount, run_id=run_id))):
+                log.warning("%d counters had drifted and were rebuilt", rebuilt)
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of dead attempts and checkpoints of finished trainings."""
@@ -145,14 +157,6 @@ def in_a_line(error: BaseException) -> str:
 def _settle(session: Session) -> None:
     for run_id in active_runs(session):
         settle_run(session, run_id)
-
-
-def _has_drifted(session: Session) -> bool:
-    return any(drifted(session, run_id) for run_id in active_runs(session))
-
-
-def _recount(session: Session) -> int:
-    return sum(recount(session, run_id) for run_id in active_runs(session))
 
 
 def reconcile_forever(engine: Engine, store: ArtifactStore, broker_url: str) -> None:

@@ -3,9 +3,10 @@
 import pytest
 from sqlalchemy import func, select, update
 
+import db.graph
 from db.artifacts import StoredFile
 from db.engine import read, reading, write, writing
-from db.graph import drifted, recount
+from db.graph import audit, recount
 from db.limits import LEASE_SECONDS
 from db.models import Artifact, Job, JobState, RunState
 from db.recovery import MAX_REPAIRS, expire, is_dead, repair
@@ -231,7 +232,7 @@ def test_recount_skips_what_waits_for_an_input_that_will_not_come(add_run, engin
     run.set("b", state="running", lease_until=1e12)
     run.fail(run.claim("a"))
     run.set("b", state="waiting", waiting_for=1, lease_until=None)
-    assert read(engine, lambda session: drifted(session, run.id)) == [run.jobs["b"]]
+    assert read(engine, lambda session: audit(session, run.id, 0)[0]) == [run.jobs["b"]]
     assert write(engine, lambda session: recount(session, run.id)) == 1
     assert (run.states["b"], run.states["c"]) == (JobState.SKIPPED, JobState.SKIPPED)
     assert run.job("c").error == run.job("b").error
@@ -250,8 +251,20 @@ def test_looking_for_drift_waits_for_nobody(drifted_run, engine):
     """Else an audit of a large run would stop all of its workers, and one of them every audit."""
     with writing(engine) as session:
         session.execute(update(Job).values(error="under way"))
-        found = read(engine, lambda session: drifted(session, drifted_run.id))
+        found = read(engine, lambda session: audit(session, drifted_run.id, 0)[0])
     assert set(found) == {drifted_run.jobs[name] for name in ("late", "deaf", "early")}
+
+
+def test_an_audit_of_a_large_run_goes_on_where_the_last_one_ended(drifted_run, engine, monkeypatch):
+    monkeypatch.setattr(db.graph, "AUDITED", 4)
+    jobs = drifted_run.jobs
+    looks = []
+    after = 0
+    for _ in range(4):
+        wrong, after = read(engine, lambda session, after=after: audit(session, drifted_run.id, after))
+        looks.append((wrong, after))
+    first, second = ([jobs["late"], jobs["deaf"]], jobs["deaf"]), ([jobs["early"]], jobs["well"])
+    assert looks == [first, second, ([], 0), first]
 
 
 def test_recount_finds_nothing_wrong_with_an_untouched_run(add_run, engine):

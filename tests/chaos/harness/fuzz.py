@@ -13,7 +13,7 @@ import db.clock
 from db.claims import claim, claim_next
 from db.dispatch import forget_rings, ring_again, top_up
 from db.engine import read, reading, write
-from db.graph import drifted, recount
+from db.graph import audit, recount
 from db.jobs import Worker, fail, finish, lose, put_back, renew
 from db.models import Job, JobState, Run, RunState
 from db.recovery import expire, repair
@@ -242,13 +242,13 @@ class Fuzz:
     def counters_are_true(self):
         """Of all that has not run; what comes back from running while an input is made again is counted by an audit."""
         for run in read(self.engine, active_runs):
-            wrong = read(self.engine, lambda session, run=run: drifted(session, run))
+            wrong = read(self.engine, lambda session, run=run: audit(session, run, 0)[0])
             with reading(self.engine) as session:
                 untried = select(Job.id).where(Job.id.in_(wrong), Job.attempt == 0)
                 assert session.scalars(untried).all() == []
             self.drift += len(wrong)
             write(self.engine, lambda session, run=run: recount(session, run))
-            assert read(self.engine, lambda session, run=run: drifted(session, run)) == []
+            assert read(self.engine, lambda session, run=run: audit(session, run, 0)[0]) == []
 
     def runs_have_what_their_state_says(self, session):
         of_run = select(Job.id, Job.artifact_id).order_by(Job.id)
