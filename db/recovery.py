@@ -42,11 +42,6 @@ def release_worker(session: Session, worker: str, *, charged: bool) -> int:
     )
 
 
-def busy_processes(session: Session, worker: str) -> set[int]:
-    """The processes of a worker that hold a job."""
-    return {running.process for running in _running(session, Attempt.worker == worker)}
-
-
 def release_processes(session: Session, worker: str, processes: Collection[int]) -> int:
     """Take back what these dead processes of a worker held."""
     theirs = (Attempt.worker == worker) & Attempt.process.in_(processes)

@@ -198,7 +198,7 @@ def status(
 ) -> None:
     """List all runs, or show the stages and failures of one."""
     from orchestrator.context import open_context
-    from orchestrator.runs.progress import failures, standing, table
+    from orchestrator.runs.progress import failures, machine_faults, standing, table
     from orchestrator.runs.which import existing, runs
 
     context = open_context()
@@ -210,7 +210,7 @@ def status(
     now = standing(engine, run_id)
     console.print(f"Run {run_id} is {now.state}.")
     console.print(table(run_id, now))
-    for line in failures(engine, run_id):
+    for line in (*failures(engine, run_id), *machine_faults(engine, run_id)):
         console.print(line, markup=False, soft_wrap=True)
 
 

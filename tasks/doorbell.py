@@ -5,12 +5,11 @@ import logging
 from collections.abc import Iterable
 
 from celery import Celery
-from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from db.dispatch import Doorbell
-from tasks.code import queue_of, queues_of
+from tasks.code import queue_of
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +44,3 @@ def ring(app: Celery, doorbells: Iterable[Doorbell]) -> bool:
         log.warning("broker not reached, the reconciler sends again: %s", error)
         return False
     return True
-
-
-def waiting_messages(app: Celery, queue: str) -> int | None:
-    """Messages that wait for workers of this installation's code; None if the broker cannot be reached."""
-    with app.connection_for_read() as connection:
-        try:
-            return sum(_waiting(connection, name) for name in queues_of(queue))
-        except (OperationalError, OSError, *connection.connection_errors) as error:
-            log.warning("broker not reached: %s", error)
-            return None
-
-
-def _waiting(connection: Connection, name: str) -> int:
-    channel = connection.default_channel
-    try:
-        # passive: asks about the queue without making it
-        declared = channel.queue_declare(name, passive=True)  # type: ignore[no-untyped-call]
-        return int(declared.message_count)
-    except connection.channel_errors:
-        return 0  # the queue is made by its first message

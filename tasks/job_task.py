@@ -23,7 +23,7 @@ from db.artifacts import ArtifactStore
 from db.claims import claim, claim_next, others_on_host, why_not
 from db.dispatch import top_up
 from db.engine import Unreachable, read, write
-from db.jobs import Claim, Outcome, Worker, fail, finish, put_back
+from db.jobs import PUT_BACK, Claim, Outcome, Worker, fail, finish, put_back
 from db.recovery import repair
 from db.shares import Turns
 from early_exit.errors import Diverged
@@ -170,7 +170,7 @@ def _finish(workplace: Workplace, held: Claim, outcome: Outcome, until: float) -
 
 def _put_by(workplace: Workplace, held: Claim, error: Exception) -> None:
     reason = _storable(f"{type(error).__name__}: {error}".splitlines()[0])
-    fault = f"put back by {workplace.worker.host}: {reason}"
+    fault = f"{PUT_BACK}{workplace.worker.host}: {reason}"
     log.error("job %s (%s %s) is %s", held.job_id, held.stage, held.label, fault)
     write(workplace.engine, lambda session: put_back(session, held, "node fault", error=fault))
     workplace.pause.take()

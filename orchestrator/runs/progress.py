@@ -10,6 +10,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from db.engine import read, reading
+from db.jobs import PUT_BACK
 from db.models import Job, JobState, Run, RunState
 from db.runs import progress
 from orchestrator.context import Context
@@ -114,12 +115,25 @@ def _follow(
             busy = time.monotonic()
         elif time.monotonic() - busy > SILENT_SECONDS:
             busy = time.monotonic()
-            for line in unclaimed(context.engine, run_id):
+            for line in (*unclaimed(context.engine, run_id), *machine_faults(context.engine, run_id)):
                 context.console.print(line, markup=False, soft_wrap=True)
         if now.state != RunState.ACTIVE:
             return now
         keep_alive()
         time.sleep(max(POLL_SECONDS, took / LOOKING))
+
+
+def machine_faults(engine: Engine, run_id: int) -> list[str]:
+    """Why jobs of a run were put back by machines that could not execute them, one line per machine and reason."""
+    statement = (
+        select(Job.error, func.count())
+        .where(Job.run_id == run_id, Job.state.in_((JobState.READY, JobState.QUEUED)))
+        .where(Job.error.startswith(PUT_BACK))
+        .group_by(Job.error)
+        .order_by(Job.error)
+    )
+    found = read(engine, lambda session: session.execute(statement).all())
+    return [f"{count} jobs will run again, {error}" for error, count in found]
 
 
 def unclaimed(engine: Engine, run_id: int) -> list[str]:

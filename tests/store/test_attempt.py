@@ -14,6 +14,7 @@ from db.jobs import Worker
 from db.models import JobState
 from db.recovery import release_worker
 from db.runs import cancel
+from orchestrator.runs.progress import machine_faults
 from tasks import heartbeat, job_task, node_faults
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import Output
@@ -105,7 +106,7 @@ def test_an_attempt_that_is_fenced_out_saves_no_checkpoint(one_job, execute, eng
     ids=lambda error: errno.errorcode[error.errno],
 )
 def test_what_is_the_machines_fault_is_put_back_uncharged_and_the_process_pauses(
-    one_job, execute, pauses, fault
+    one_job, execute, engine, pauses, fault
 ):
     def compute(params, context):
         raise fault
@@ -117,6 +118,7 @@ def test_what_is_the_machines_fault_is_put_back_uncharged_and_the_process_pauses
     assert job.error == f"put back by host-1: OSError: {fault}"
     assert [attempt.outcome for attempt in one_job.attempts("a")] == ["node fault"] * 4
     assert pauses == [1.0, 2.0, 4.0, 8.0]
+    assert machine_faults(engine, one_job.id) == [f"1 jobs will run again, {job.error}"]
     execute(one_job, lambda params, context: Output())
     assert one_job.states == {"a": JobState.SUCCEEDED}
     assert one_job.job("a").error is None

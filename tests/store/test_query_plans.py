@@ -14,7 +14,7 @@ from db.engine import write
 from db.graph import recount
 from db.jobs import Outcome, Worker, fail, finish, lose, put_back, renew, saved_progress
 from db.models import Job, JobState
-from db.recovery import busy_processes, expire, has_artifact, is_dead, release_worker, repair
+from db.recovery import busy_workers, expire, has_artifact, is_dead, release_worker, repair
 from db.runs import active_runs, cancel, progress, retry, settle_run, torn_runs, working_runs
 from db.shares import Turns
 
@@ -114,7 +114,7 @@ VERBS = {
     "forget rings": lambda run: forget_rings,
     "expire": lambda run: hold(run, 0) and expire,
     "release worker": lambda run: hold(run, 0) and (lambda s: release_worker(s, WORKER.name, charged=True)),
-    "busy processes": lambda run: hold(run, 0) and (lambda s: busy_processes(s, WORKER.name)),
+    "busy workers": lambda run: hold(run, 0) and busy_workers,
     "settle": lambda run: lambda s: settle_run(s, run.id),
     "recount": lambda run: lambda s: recount(s, run.id),
     "active runs": lambda run: active_runs,

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 from db.engine import read, write
 from db.jobs import Worker, fail, put_back, renew, saved_progress
 from db.models import JobState, RunState
-from db.recovery import busy_processes, expire, release_processes, release_worker
+from db.recovery import busy_workers, expire, release_processes, release_worker
 from db.runs import cancel, other_codes, retry, torn_runs, working_runs
 
 GRAPH = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
@@ -177,7 +177,7 @@ def test_jobs_of_killed_processes_run_again_and_the_living_keep_theirs(add_run, 
     run = add_run({"a": [], "b": [], "c": []})
     for process, name in enumerate("abc"):
         run.claim(name, Worker("cpu" if name < "c" else "other", "host", process, ("sweep 1",)))
-    assert read(engine, lambda session: busy_processes(session, "cpu")) == {0, 1}
+    assert read(engine, busy_workers) == {"cpu": {0, 1}, "other": {2}}
     assert write(engine, lambda session: release_processes(session, "cpu", {1, 2})) == 1
     assert run.states == {"a": JobState.RUNNING, "b": JobState.READY, "c": JobState.RUNNING}
     assert run.job("b").losses == 1

@@ -39,7 +39,6 @@ from orchestrator.submit.request import Request, check, resolve_request
 from orchestrator.submit.store import submit
 from tasks.app import create_app
 from tasks.code import codes
-from tasks.doorbell import waiting_messages
 from tasks.heartbeat import Heartbeat
 from tasks.job_io import SavedProgress
 from tasks.job_task import Workplace, run_job
@@ -220,7 +219,7 @@ def serve() -> None:
         importlib.import_module(module)
     configure_mappers()
     with create_app("memory://") as app:
-        waiting_messages(app, "cpu")  # and at its first message
+        app.connection_for_read().default_channel  # noqa: B018  # and at its first message
     for line in sys.stdin:
         order = Order(**json.loads(line))
         report = Path(order.folder) / "child.json"
