@@ -21,9 +21,6 @@ from db.limits import BACKOFF_SECONDS, LEASE_SECONDS, MAX_FAILURES, MAX_LOSSES
 from db.models import Artifact, Attempt, Base, Job, JobState, in_state
 from db.runs import settle_run
 
-PUT_BACK = "put back by "
-"""How the error of a job begins that a machine could not execute, and that is not to blame for it."""
-
 Rows = Mapping[type[Base], list[dict[str, Any]]]
 
 

@@ -56,6 +56,9 @@ class JobState(StrEnum):
     """An upstream job failed; waiting again when that one is retried."""
 
 
+PUT_BACK = "put back by "
+"""How the error of a job begins that a machine could not execute, and that is not to blame for it."""
+
 OPEN = (JobState.WAITING, JobState.READY, JobState.QUEUED, JobState.RUNNING)
 
 

@@ -23,7 +23,8 @@ from db.artifacts import ArtifactStore
 from db.claims import claim, claim_next, others_on_host, why_not
 from db.dispatch import top_up
 from db.engine import Unreachable, read, write
-from db.jobs import PUT_BACK, Claim, Outcome, Worker, fail, finish, put_back
+from db.jobs import Claim, Outcome, Worker, fail, finish, put_back
+from db.models import PUT_BACK
 from db.recovery import repair
 from db.shares import Turns
 from early_exit.errors import Diverged

@@ -10,8 +10,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from db.engine import read, reading
-from db.jobs import PUT_BACK
-from db.models import Job, JobState, Run, RunState
+from db.models import PUT_BACK, Job, JobState, Run, RunState
 from db.runs import progress
 from orchestrator.context import Context
 
