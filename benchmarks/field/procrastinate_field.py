@@ -41,9 +41,8 @@ async def run(leaves: int) -> None:
 
 
 async def seed(jobs: int) -> None:
-    """Store jobs."""
+    """Store jobs, in the schema that ``run`` has made."""
     async with app.open_async():
-        await app.schema_manager.apply_schema_async()
         await mark.batch_defer_async(*({"number": number} for number in range(jobs)))
 
 
