@@ -29,6 +29,7 @@ WORKER = Worker("worker-1", "host-1", 4711, (CODE,))
 
 
 LONGEST = (
+    "chaos/test_supervisor.py",
     "chaos/test_broker.py",
     "chaos/test_supervisor.py",
     "acceptance/test_steps_report.py",
@@ -36,6 +37,16 @@ LONGEST = (
     "acceptance/test_interruption.py",
     "acceptance/test_shared_cluster.py",
     "chaos/test_database_away.py",
+    "chaos/test_failover.py",
+    "chaos/test_power_cut.py",
+    "chaos/test_frozen_transaction.py",
+    "chaos/test_fuzz.py",
+    "unit/test_keep_alive.py",
+    "acceptance/test_new_stage.py",
+    "acceptance/test_backbones.py",
+    "acceptance/test_baselines.py",
+    "chaos/test_zombies.py",
+    "chaos/test_every_step.py",
     "acceptance/test_failing_job.py",
     "chaos/test_cancel.py",
     "acceptance/test_more_kinds.py",

@@ -14,8 +14,8 @@ from harness.failpoints import FOLDER_VARIABLE
 from harness.poison import Poison
 
 from db.results.tables import Latency
-from tasks.app import DATABASE_VARIABLE
 from tasks.job_io import JobContext, Output
+from tasks.variables import DATABASE_VARIABLE
 
 LONG_SECONDS = 900
 """Longer than any test."""
