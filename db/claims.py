@@ -237,6 +237,18 @@ def why_not(session: Session, job_id: int, worker: Worker) -> Refusal | None:
     return Refusal(job.code, bool(alone))
 
 
+_RESTART = (
+    update(Attempt)
+    .where(Attempt.job_id == bindparam("held_job"), Attempt.attempt == bindparam("held_attempt"))
+    .values(started_at=now())
+)
+
+
+def begin_again(session: Session, held: Held) -> None:
+    """Count the attempt's time, and so its deadline, from now on."""
+    execute(session, _RESTART, held_job=held.job_id, held_attempt=held.attempt)
+
+
 def others_on_host(session: Session, held: Held, worker: Worker) -> int:
     """How many other jobs the worker's host executes; of two measurements the one with the smaller number is first."""
     return execute(session, _OTHERS_BEFORE, job=held.job_id, on_host=worker.host).scalar() or 0

@@ -20,8 +20,8 @@ LEAST_WINDOW = 4
 FIRST = 2
 """A run with fewer messages waiting than this goes before all others."""
 QUEUES = ("cpu", "gpu")
-MOST_RINGS = 7
-"""How often the pause between two messages for a job doubles."""
+MOST_RINGS = 4
+"""A job is rung for so often with a pause that doubles, then after the same pause every time."""
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def fail(session: Session, held: Held, error: str, traceback: str | None, *, ret
 
 
 def put_back(session: Session, held: Held, outcome: str, *, error: str | None = None) -> bool:
-    """Return a job without counting a failure or loss; the caller rebuilds its counter."""
+    """Return a job without counting a failure or loss; who has reopened an input rebuilds its counter."""
     return _leave(session, held, {"state": JobState.READY, "error": error}, outcome)
 
 

@@ -38,7 +38,7 @@ class Heartbeat:
 
     def __init__(self, engine: Engine, *, watched: bool) -> None:
         self._engine = engine
-        self._watched = watched
+        self.watched = watched
         self._held: Held | None = None
         self._since = 0.0
         """When the lease was set or renewed, by the monotonic clock."""
@@ -93,12 +93,12 @@ class Heartbeat:
         yield
         # no ``finally``: after an exception the end of ``holding`` follows, which sets False too
         self._disturbs = True
-        if self._lost is not None:
+        if self._is_lost():
             raise LeaseLost
 
     def _beat_forever(self) -> None:
         while not self._ended.is_set():
-            if self._watched and self._lost is None:
+            if self.watched and not self._is_lost():
                 # each call puts off the one before; its timer runs in C, whoever holds the lock
                 faulthandler.dump_traceback_later(HANG_SECONDS, exit=True, file=2)
             self._ended.wait(BEAT_SECONDS)
@@ -122,5 +122,10 @@ class Heartbeat:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         # a signal that comes late may not stop the claim that follows
-        if self._disturbs and self._lost is not None and self._lost is self._held:
+        if self._disturbs and self._is_lost():
             raise LeaseLost
+
+    def _is_lost(self) -> bool:
+        # of the claim that is held now: the thread may tell of one that has just ended
+        lost = self._lost
+        return lost is not None and lost is self._held

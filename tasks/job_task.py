@@ -7,7 +7,8 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import ModuleType
@@ -20,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.artifacts import ArtifactStore
-from db.claims import claim, claim_next, others_on_host, why_not
+from db.claims import begin_again, claim, claim_next, others_on_host, why_not
 from db.dispatch import top_up
 from db.engine import Unreachable, read, write
 from db.jobs import Claim, Outcome, Worker, fail, finish, put_back
@@ -31,7 +32,7 @@ from early_exit.errors import Diverged
 from tasks.doorbell import ring
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import InputBad, JobContext, Output, Refused
-from tasks.node_faults import Pause, StageNotImported, is_cuda_gone, is_node_fault
+from tasks.node_faults import Pause, StageNotImported, has_lost_cuda, is_node_fault
 from tasks.params import STAGES, StageParams
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ DRAIN_SECONDS = 1.0
 """For so long one message lets a process take one ready job of its stage after another."""
 RING_SECONDS = 0.05
 """Between two dispatches while a process drains."""
+CLAIM_TRIES = 3
 LOOK_SECONDS = 1.0
 """How often is looked whether a host has become free."""
 
@@ -71,7 +73,7 @@ def run_job(workplace: Workplace, job_id: int) -> None:
         _attempt(workplace, held, until=0.0)
 
 
-def drain(workplace: Workplace, job_id: int) -> Iterator[None]:
+def drain(workplace: Workplace, job_id: int) -> Generator[None]:
     """Execute a job if it can be claimed, then ready jobs of its stage for a bounded time.
 
     Yields at the end, and meanwhile now and then: send messages for what has become ready.
@@ -82,18 +84,27 @@ def drain(workplace: Workplace, job_id: int) -> Iterator[None]:
         held = _attempt(workplace, held, until=began + DRAIN_SECONDS)
         if held is not None and time.monotonic() - rung > RING_SECONDS:
             rung = time.monotonic()
-            yield
+            try:
+                yield
+            except BaseException:  # also where nobody goes on: the job was claimed and nothing holds it
+                write(workplace.engine, partial(put_back, held=held, outcome="released"))
+                raise
     yield
 
 
 def _claim(workplace: Workplace, job_id: int) -> Claim | None:
+    tries = 0
     while True:
         try:
             held = write(
                 workplace.engine, lambda session: claim(session, job_id, workplace.worker, workplace.turns)
             )
         except IntegrityError:
-            continue  # another run's attempt claimed the same key at the same moment, and is seen now
+            # another run's attempt claimed the same key at the same moment, and is seen the next time
+            tries += 1
+            if tries == CLAIM_TRIES:
+                raise
+            continue
         if held is not None or not _is_kept_waiting(workplace, job_id):
             return held
         # a measurement has this host to itself: the message waits here, for other hosts take other ones
@@ -104,6 +115,7 @@ def _is_kept_waiting(workplace: Workplace, job_id: int) -> bool:
     refusal = read(workplace.engine, lambda session: why_not(session, job_id, workplace.worker))
     if refusal is not None and refusal.code not in workplace.worker.codes:
         log.warning("job %s needs other code than this worker has: '%s'", job_id, refusal.code)
+        return False
     return refusal is not None and refusal.host_is_taken
 
 
@@ -116,7 +128,9 @@ def _attempt(workplace: Workplace, held: Claim, until: float) -> Claim | None:
             outcome = _compute(workplace, context)
             workplace.heartbeat.calm()
             following = _finish(workplace, held, outcome, until)
-            context.checkpoint.delete()
+            # what cannot be deleted is a reconciler's, and no fault of a job that has succeeded
+            with suppress(OSError):
+                context.checkpoint.delete()
         workplace.pause.forget()
         return following
     except _FencedOut:
@@ -145,6 +159,8 @@ def _attempt(workplace: Workplace, held: Claim, until: float) -> Claim | None:
             _put_by(workplace, held, error)
         else:
             _fail(workplace, held, f"{type(error).__name__}: {error}", retry=True)
+        if has_lost_cuda(error) and workplace.heartbeat.watched:
+            os._exit(1)  # its parent forks a process that has not seen the GPU fail
     return None
 
 
@@ -175,8 +191,6 @@ def _put_by(workplace: Workplace, held: Claim, error: Exception) -> None:
     log.error("job %s (%s %s) is %s", held.job_id, held.stage, held.label, fault)
     write(workplace.engine, lambda session: put_back(session, held, "node fault", error=fault))
     workplace.pause.take()
-    if is_cuda_gone(error):
-        os._exit(1)  # its parent forks a process that has not seen the GPU fail
 
 
 def _fail(workplace: Workplace, held: Claim, error: str, *, retry: bool) -> None:
@@ -210,6 +224,8 @@ def _wait_for_host(workplace: Workplace, held: Claim) -> None:
     """Wait for the jobs that this host was executing when a measurement was claimed; no other one begins."""
     while others := read(workplace.engine, lambda session: others_on_host(session, held, workplace.worker)):
         log.info("job %s waits for %d other jobs on this host", held.job_id, others)
+        # its deadline is for measuring, not for trainings that were here first
+        write(workplace.engine, lambda session: begin_again(session, held))
         time.sleep(LOOK_SECONDS)
 
 
@@ -239,8 +255,9 @@ def register(app: Celery, workplace: Callable[[], Workplace]) -> None:
             return
         try:
             here = workplace()
-            for _ in drain(here, job_id):
-                ring(app, write(here.engine, top_up))
+            with closing(drain(here, job_id)) as dispatches:
+                for _ in dispatches:
+                    ring(app, write(here.engine, top_up))
         except Unreachable as error:
             log.error("job %s: %s", job_id, error)  # the message is sent again from SQL
 

@@ -13,7 +13,13 @@ ERRNOS = {
     errno.EMFILE,
     errno.ENFILE,
 }
-CUDA_GONE = ("CUDA error", "CUDA driver", "No CUDA GPUs are available", "no CUDA-capable device")
+CUDA_GONE = (
+    "No CUDA GPUs are available",
+    "no CUDA-capable device",
+    "busy or unavailable",
+    "CUDA driver",
+    "uncorrectable ECC error",
+)
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -26,14 +32,17 @@ def is_node_fault(error: BaseException) -> bool:
     """Whether another machine, or this one later, may well succeed: disk full or failing, import failing, GPU gone."""
     if isinstance(error, OSError):
         return error.errno in ERRNOS
-    return isinstance(error, StageNotImported) or is_cuda_gone(error)
+    is_gone = isinstance(error, RuntimeError) and any(text in str(error) for text in CUDA_GONE)
+    return isinstance(error, StageNotImported) or is_gone
 
 
-def is_cuda_gone(error: BaseException) -> bool:
-    """Whether the GPU cannot be used; a process that has seen it can use it no more."""
+def has_lost_cuda(error: BaseException) -> bool:
+    """Whether this process can use the GPU no more, whoever is to blame: a wrong index in a kernel does it, too."""
     # by name, since torch is loaded where a stage needs it alone
     named = type(error).__name__ == "AcceleratorError"
-    return named or (isinstance(error, RuntimeError) and any(text in str(error) for text in CUDA_GONE))
+    return named or (
+        isinstance(error, RuntimeError) and "CUDA" in str(error) and "out of memory" not in str(error)
+    )
 
 
 @dataclass

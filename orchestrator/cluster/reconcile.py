@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from celery import Celery
@@ -67,12 +68,14 @@ class Reconciler:
 
         if expired := write(self.engine, take_back):
             log.warning("%d jobs lost their worker or outlived their deadline", expired)
+        # already here: what goes wrong further on is no gap, and must not keep leases from expiring
+        self.last_round = time.time()
+        self.rounds += 1
         self._database(write, _settle)
         self._ring(self._database(write, top_up))
         self._ring_again()
-        if self.rounds % AUDIT_ROUNDS == 0:
+        if self.rounds % AUDIT_ROUNDS == 1:
             self._audit()
-        self.rounds += 1
         self.last_round = time.time()
 
     def forever(self) -> None:
@@ -141,17 +144,24 @@ class Reconciler:
         for job_id, attempt, path in self.store.temporary_files():
             # looked up after the listing: an attempt that is dead stays so, since its number never comes back
             if read(self.engine, partial(is_dead, job_id=job_id, attempt=attempt)):
-                path.unlink(missing_ok=True)
+                _delete(path)
         for key, path in self.store.checkpoint_files():
             # a worker that was killed between its commit and the deletion leaves one
             if read(self.engine, partial(has_artifact, key=key)):
-                path.unlink(missing_ok=True)
+                _delete(path)
 
 
 def in_a_line(error: BaseException) -> str:
     """What went wrong."""
     # of the database's own errors without the statement, whose values differ from round to round
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s stays: %s", path, error.strerror)
 
 
 def _settle(session: Session) -> None:

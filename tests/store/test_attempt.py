@@ -19,7 +19,7 @@ from tasks import heartbeat, job_task, node_faults
 from tasks.heartbeat import Heartbeat, LeaseLost
 from tasks.job_io import Output
 from tasks.job_task import Workplace, run_job
-from tasks.node_faults import is_cuda_gone, is_node_fault
+from tasks.node_faults import has_lost_cuda, is_node_fault
 
 PARAMS = {"policy": "oracle", "kind": "pristine", "level": 0}
 TENSORS = {}, {"epochs": "[]"}
@@ -147,16 +147,20 @@ def test_what_a_stage_raises_otherwise_is_the_jobs_own_fault(one_job, execute, p
 
 
 @pytest.mark.parametrize(
-    ("error", "gone"),
+    ("error", "machine", "lost"),
     [
-        (RuntimeError("CUDA error: unspecified launch failure"), True),
-        (RuntimeError("No CUDA GPUs are available"), True),
-        (RuntimeError("shapes do not match"), False),
-        (ValueError("CUDA error"), False),
+        (RuntimeError("No CUDA GPUs are available"), True, True),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True, True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"), False, False),
+        (RuntimeError("shapes do not match"), False, False),
+        (ValueError("CUDA error"), False, False),
     ],
 )
-def test_a_gpu_that_is_gone_is_told_from_an_error_of_the_job(error, gone):
-    assert is_node_fault(error) is is_cuda_gone(error) is gone
+def test_a_gpu_that_is_gone_is_told_from_an_error_of_the_job_and_both_from_what_ends_the_process(
+    error, machine, lost
+):
+    assert (is_node_fault(error), has_lost_cuda(error)) == (machine, lost)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "caf\udce9.jpg"], ids=["NUL", "half a character"])

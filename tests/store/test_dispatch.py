@@ -113,8 +113,8 @@ def test_a_job_whose_message_waits_is_rung_for_after_twice_as_long_each_time(
     for _ in range(60):  # 11 minutes
         later(11)
         rings += len(write(engine, lambda session: ring_again(session, 10)))
-    # after 10, 20, 40, 80, 160, 320 s
-    assert rings == 6
+    # after 10, 20, 40, and then every 80 s: 11, 22 and 44 s by a clock that goes by 11, then 88
+    assert rings == 3 + (660 - 77) // 88
 
 
 def test_a_running_job_is_not_rung_for_again(add_run, engine, later, queue_ready_jobs):
