@@ -50,7 +50,8 @@ def active_shares(session: Session) -> list[ActiveRun]:
 def room(session: Session, run: ActiveRun, *, queued: bool = False) -> dict[str, int]:
     """How many more jobs may run, by stage, of those stages that have a limit; ``queued`` ones count as running.
 
-    Of two that ask at once the second waits for the first to commit, so that both together keep to the limit.
+    Of two that ask at once the second waits for the first to commit, so that both together keep to the limit. The run
+    is locked before its jobs, against the order of all other transitions: a deadlock with one of them is tried again.
     """
     if not run.limits:
         return {}
