@@ -38,6 +38,7 @@ def test_whatever_happens_at_once_nothing_is_lost_or_doubled(fuzz, engine, say):
     say(f"fuzz on {engine.dialect.name}: {fuzz.line()}")
 
 
+@pytest.mark.storm  # it may take some hundred rounds
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_without_the_lock_on_the_runs_of_a_repair_it_finds_a_run_that_ended_with_an_open_job(
     fuzz, monkeypatch
