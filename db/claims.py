@@ -27,7 +27,7 @@ from db.clock import now
 from db.engine import execute
 from db.jobs import Claim, Held, JobInput, Worker, deliver, succeed
 from db.limits import LEASE_SECONDS
-from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, in_state
+from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, in_state, is_computed
 from db.shares import ALL_STAGES, ActiveRun, Turns, of_run, room
 
 CACHED_AT_ONCE = 100
@@ -35,15 +35,14 @@ CACHED_AT_ONCE = 100
 
 
 def _may_run(job: Any) -> tuple[ColumnElement[bool], ...]:
-    twin, lonely = aliased(Job), aliased(Job)
+    lonely = aliased(Job)
     of_lonely = (Attempt.job_id == lonely.id) & (Attempt.attempt == lonely.attempt)
     on_host = Attempt.host == bindparam("on_host")
     return (
         or_(job.not_before.is_(None), job.not_before <= now()),
         # the message may be older than the cancellation
         exists().where(Run.id == job.run_id, Run.state == literal_column("'active'")),
-        # another run's live attempt computes this key
-        ~exists().where(twin.key == job.key, in_state(JobState.RUNNING, of=twin)),
+        ~is_computed(job),
         # a measurement has its host to itself
         ~exists().where(in_state(JobState.RUNNING, of=lonely), lonely.alone, of_lonely, on_host),
     )
@@ -94,11 +93,10 @@ _TAKE_NEXT = _take(
     .scalar_subquery(),
     in_state(JobState.READY),
 )
-_twin = aliased(Job)
 _UNQUEUE = (
     update(Job).where(Job.id == bindparam("job"), in_state(JobState.QUEUED)).values(state=JobState.READY)
 )
-_UNQUEUE_TWIN = _UNQUEUE.where(exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)))
+_UNQUEUE_TWIN = _UNQUEUE.where(is_computed())
 _WHERE_IT_IS = select(Job.run_id, Job.stage).where(Job.id == bindparam("job"))
 _FOUND = select(
     select(Artifact.id).where(Artifact.key == bindparam("of_key")).scalar_subquery(),
@@ -223,18 +221,16 @@ _OTHERS = (
 )
 _LONELY = _OTHERS.where(Job.alone)
 _OTHERS_BEFORE = _OTHERS.where(or_(~Job.alone, Job.id < bindparam("job")))
-_WANTED = select(Job.code, Job.alone).where(
-    Job.id == bindparam("job"), in_state(JobState.READY, JobState.QUEUED)
-)
+_WANTED = select(Job.code).where(Job.id == bindparam("job"), in_state(JobState.READY, JobState.QUEUED))
 
 
 def why_not(session: Session, job_id: int, worker: Worker) -> Refusal | None:
     """Why a claim of this job was refused; None where it is not there to be claimed."""
-    job = execute(session, _WANTED, job=job_id).one_or_none()
-    if job is None:
+    code = execute(session, _WANTED, job=job_id).scalar()
+    if code is None:
         return None
     alone = execute(session, _LONELY, job=job_id, on_host=worker.host).scalar()
-    return Refusal(job.code, bool(alone))
+    return Refusal(code, bool(alone))
 
 
 _RESTART = (

@@ -6,12 +6,12 @@ The caller sends the messages after its commit.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, bindparam, case, exists, func, literal_column, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, bindparam, case, func, literal_column, or_, select, update
+from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.engine import execute
-from db.models import Job, JobState, Run, in_state
+from db.models import Job, JobState, Run, in_state, is_computed
 from db.shares import ALL_STAGES, ActiveRun, active_shares, of_run, room
 
 WINDOW = 64
@@ -44,7 +44,6 @@ _QUEUED = (
     .where(in_state(JobState.QUEUED))
     .group_by(Job.run_id, Job.queue)
 )
-_twin = aliased(Job)
 _chosen = (
     select(Job.id)
     .where(
@@ -54,7 +53,7 @@ _chosen = (
         Job.stage.not_in(bindparam("full_stages", expanding=True)),
         or_(Job.not_before.is_(None), Job.not_before <= now()),
         # another run's attempt computes it: its result will be there
-        ~exists().where(_twin.key == Job.key, in_state(JobState.RUNNING, of=_twin)),
+        ~is_computed(),
     )
     .order_by(Job.run_id, Job.id)
     .limit(bindparam("room"))

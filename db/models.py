@@ -16,12 +16,13 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     UniqueConstraint,
+    exists,
     false,
     literal_column,
     or_,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 
 
 class RunState(StrEnum):
@@ -247,6 +248,12 @@ def in_state(*states: JobState, of: Any = Job) -> ColumnElement[bool]:
     They are spelt out in the SQL: of a bound parameter a database cannot tell which partial index holds the rows.
     """
     return or_(*(of.state == literal_column(f"'{state}'") for state in states))
+
+
+def is_computed(job: Any = Job) -> ColumnElement[bool]:
+    """Whether a live attempt, of whichever run, computes the key of ``job``, jobs or an alias of them."""
+    twin = aliased(Job)
+    return exists().where(twin.key == job.key, in_state(JobState.RUNNING, of=twin))
 
 
 class JobDependency(Base):

@@ -41,7 +41,7 @@ class Heartbeat:
         self.watched = watched
         self._held: Held | None = None
         self._since = 0.0
-        """When the lease was set or renewed, by the monotonic clock."""
+        """When it was claimed, by the monotonic clock."""
         self._lost: Held | None = None
         self._disturbs = False
         # handlers of signals can be set there alone
