@@ -16,7 +16,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal_column,
     or_,
     select,
     update,
@@ -27,7 +26,7 @@ from db.clock import now
 from db.engine import execute
 from db.jobs import Claim, Held, JobInput, Worker, deliver, succeed
 from db.limits import LEASE_SECONDS
-from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, in_state, is_computed
+from db.models import Artifact, Attempt, Job, JobDependency, JobState, Run, in_state, is_active, is_computed
 from db.shares import ALL_STAGES, ActiveRun, Turns, of_run, room
 
 CACHED_AT_ONCE = 100
@@ -41,7 +40,7 @@ def _may_run(job: Any) -> tuple[ColumnElement[bool], ...]:
     return (
         or_(job.not_before.is_(None), job.not_before <= now()),
         # the message may be older than the cancellation
-        exists().where(Run.id == job.run_id, Run.state == literal_column("'active'")),
+        exists().where(Run.id == job.run_id, is_active()),
         ~is_computed(job),
         # a measurement has its host to itself
         ~exists().where(in_state(JobState.RUNNING, of=lonely), lonely.alone, of_lonely, on_host),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.clock import now
 from db.engine import execute
-from db.models import Job, JobState, Run, in_state, is_computed
+from db.models import Job, JobState, Run, in_state, is_active, is_computed
 from db.shares import ALL_STAGES, ActiveRun, active_shares, of_run, room
 
 WINDOW = 64
@@ -119,7 +119,7 @@ _SILENT = (
     .where(
         in_state(JobState.QUEUED),
         # the run is active: of others nobody takes the jobs
-        Run.state == literal_column("'active'"),
+        is_active(),
         # 1, 2, 4, … times the pause: a job whose message waits behind long ones must not fill the broker
         Job.dispatched_at < now() - bindparam("pause") * literal_column("1").op("<<")(Job.rings - 1),
     )

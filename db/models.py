@@ -250,6 +250,11 @@ def in_state(*states: JobState, of: Any = Job) -> ColumnElement[bool]:
     return or_(*(of.state == literal_column(f"'{state}'") for state in states))
 
 
+def is_active() -> ColumnElement[bool]:
+    """Whether a run is active; spelt out as ``in_state`` does."""
+    return Run.state == literal_column(f"'{RunState.ACTIVE}'")
+
+
 def is_computed(job: Any = Job) -> ColumnElement[bool]:
     """Whether a live attempt, of whichever run, computes the key of ``job``, jobs or an alias of them."""
     twin = aliased(Job)

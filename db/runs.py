@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from db.clock import now
 from db.engine import execute
 from db.graph import lock, recount
-from db.models import OPEN, Attempt, Job, JobState, Run, RunState, in_state
+from db.models import OPEN, Attempt, Job, JobState, Run, RunState, in_state, is_active
 
 UNFINISHED = tuple(state for state in JobState if state != JobState.SUCCEEDED)
 """What a retry brings back."""
@@ -19,19 +19,19 @@ UNFINISHED = tuple(state for state in JobState if state != JobState.SUCCEEDED)
 
 def active_runs(session: Session) -> list[int]:
     """Runs that have not ended, oldest first."""
-    return list(session.scalars(select(Run.id).where(_is_active()).order_by(Run.id)))
+    return list(session.scalars(select(Run.id).where(is_active()).order_by(Run.id)))
 
 
 def working_runs(session: Session, codes: Collection[str]) -> list[int]:
     """Active runs with an unfinished job that this code computes, oldest first."""
     ours = exists().where(Job.run_id == Run.id, Job.state.in_(OPEN), Job.code.in_(codes))
-    return list(session.scalars(select(Run.id).where(_is_active(), ours).order_by(Run.id)))
+    return list(session.scalars(select(Run.id).where(is_active(), ours).order_by(Run.id)))
 
 
 def torn_runs(session: Session) -> list[int]:
     """Runs that have ended although some of their jobs have not: none, unless something here is wrong."""
     torn = exists().where(Job.run_id == Run.id, Job.state.in_(OPEN))
-    return list(session.scalars(select(Run.id).where(~_is_active(), torn).order_by(Run.id)))
+    return list(session.scalars(select(Run.id).where(~is_active(), torn).order_by(Run.id)))
 
 
 def other_codes(session: Session, run_id: int, codes: Collection[str]) -> list[str]:
@@ -43,10 +43,6 @@ def other_codes(session: Session, run_id: int, codes: Collection[str]) -> list[s
         .order_by(func.min(Job.id))
     )
     return list(session.scalars(statement))
-
-
-def _is_active() -> ColumnElement[bool]:
-    return Run.state == literal_column("'active'")
 
 
 # ---- the end ------------------------------------------------------------------------------------------
@@ -63,7 +59,7 @@ _COMING = select(_has(JobState.WAITING, JobState.READY, JobState.QUEUED))
 _LOCK = select(Run.id).where(Run.id == bindparam("run")).with_for_update(key_share=True)
 _SETTLE = (
     update(Run)
-    .where(Run.id == bindparam("run"), _is_active(), ~_has(*OPEN))
+    .where(Run.id == bindparam("run"), is_active(), ~_has(*OPEN))
     .values(
         state=case(
             (_has(*UNFINISHED), literal_column("'failed'", Run.state.type)),
@@ -95,7 +91,7 @@ def cancel(session: Session, run_id: int) -> int | None:
     """
     # before the attempts are closed, or a claim in between would leave an attempt open
     lock(session, (Job.run_id == run_id) & Job.state.in_(OPEN))
-    ended = update(Run).where(Run.id == run_id, _is_active())
+    ended = update(Run).where(Run.id == run_id, is_active())
     # the run's row decides: of two commands that cancel at once, one finds it ended
     if not execute(session, ended.values(state=RunState.CANCELLED, finished_at=now())).rowcount:
         return None
@@ -114,7 +110,7 @@ def retry(session: Session, run_id: int) -> int:
     (the index ``one_active_run_per_identity``) where another run of the same identity is active.
     """
     unfinished = (Job.run_id == run_id, Job.state.in_(UNFINISHED))
-    ended = update(Run).where(Run.id == run_id, ~_is_active(), exists().where(*unfinished))
+    ended = update(Run).where(Run.id == run_id, ~is_active(), exists().where(*unfinished))
     # the run first, since nothing else touches the jobs of one that has ended
     if not execute(session, ended.values(state=RunState.ACTIVE, finished_at=None)).rowcount:
         return 0

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from db.engine import execute
-from db.models import Job, JobState, Run, in_state
+from db.models import Job, JobState, Run, in_state, is_active
 
 ALL_STAGES = ""
 """The key in ``runs.limits`` of the limit on all stages together."""
@@ -22,9 +22,7 @@ class ActiveRun(NamedTuple):
     limits: dict[str, int]
 
 
-_ACTIVE = (
-    select(Run.id, Run.priority, Run.limits).where(Run.state == literal_column("'active'")).order_by(Run.id)
-)
+_ACTIVE = select(Run.id, Run.priority, Run.limits).where(is_active()).order_by(Run.id)
 _LOCKED = select(Run.id).where(Run.id == bindparam("run")).with_for_update(key_share=True)
 _LIVE = (
     select(Job.stage, func.count())
